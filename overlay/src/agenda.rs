@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which peers have something to send, and which need attention when.
+//!
+//! Deadlines change with nearly every packet, mostly to later. The heap is therefore lazy: a peer has one entry that counts,
+//! pushed only when its deadline becomes earlier than that; entries that fire too early are pushed again. The cost is
+//! O(log n) for a deadline that fires and none for one that moves back.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Instant;
+
+use crate::peer::{Peer, PeerId, Peers};
+
+/// Left-over entries per peer before the heap is built anew.
+const LEFT_OVERS: usize = 4;
+
+#[derive(Default)]
+pub(crate) struct Agenda {
+    /// Each peer at most once, marked by `is_ready`.
+    ready: VecDeque<PeerId>,
+    deadlines: BinaryHeap<Reverse<(Instant, PeerId)>>,
+}
+
+impl Agenda {
+    /// To be called whenever a peer's tunnel has done anything.
+    pub(crate) fn settle(&mut self, now: Instant, id: PeerId, peer: &mut Peer) {
+        if !peer.is_ready && peer.tunnel.has_output(now) {
+            peer.is_ready = true;
+            self.ready.push_back(id);
+        }
+        if let Some(deadline) = peer.tunnel.next_deadline()
+            && peer.scheduled.is_none_or(|scheduled| deadline < scheduled)
+        {
+            peer.scheduled = Some(deadline);
+            self.deadlines.push(Reverse((deadline, id)));
+        }
+    }
+
+    /// Takes a peer that has, or had, something to send. It is to be settled again.
+    pub(crate) fn pop_ready(&mut self, peers: &mut Peers) -> Option<PeerId> {
+        loop {
+            let id = self.ready.pop_front()?;
+            // Peers may have been removed since.
+            if let Some(peer) = peers.get_mut(id) {
+                peer.is_ready = false;
+                return Some(id);
+            }
+        }
+    }
+
+    /// Takes a peer whose deadline may have come. It is to be settled again.
+    pub(crate) fn pop_due(&mut self, now: Instant, peers: &mut Peers) -> Option<PeerId> {
+        self.compact(peers);
+        loop {
+            let Reverse((deadline, id)) = *self.deadlines.peek()?;
+            if deadline > now {
+                return None;
+            }
+            self.deadlines.pop();
+            if let Some(peer) = peers.get_mut(id)
+                && peer.scheduled == Some(deadline)
+            {
+                peer.scheduled = None;
+                return Some(id);
+            }
+        }
+    }
+
+    /// When [`Self::pop_due`] may have something next: never too late, sometimes too early.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines
+            .peek()
+            .map(|Reverse((deadline, _))| *deadline)
+    }
+
+    /// Keeps left-overs, of peers removed too, from piling up.
+    fn compact(&mut self, peers: &Peers) {
+        if self.deadlines.len() > LEFT_OVERS * (peers.len() + 16) {
+            self.deadlines.retain(|Reverse((deadline, id))| {
+                peers
+                    .get(*id)
+                    .is_some_and(|peer| peer.scheduled == Some(*deadline))
+            });
+        }
+    }
+}
