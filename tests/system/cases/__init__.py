@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The tests themselves, in the order in which they run."""
+
+from . import (  # noqa: F401
+    leaks,
+    interop,
+    programs,
+    echo,
+    streams,
+    connecting,
+    addresses,
+    datagrams,
+    signals,
+    handles,
+    shim,
+    isolation,
+    escapes,
+    mistakes,
+    bulk,
+)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""UDP: addresses, boundaries, readiness, errors, and name service over it."""
+
+import re
+
+from harness import contains, equal, eventually, test, true
+from harness.agent import agents
+
+
+@test("udp-echo", both=True, native=True)
+def echo(w, family):
+    """sendto and recvfrom with addresses, several clients on one server socket."""
+    address = w.a.addresses[family]
+    with agents(w.a, w.b, w.b) as (server, one, two):
+        server.do("u=datagram(%r,0)" % address)
+        number = server.do("port(u)")
+        equal(server.do("events(u)"), "OUT", "idle")
+        for agent in (one, two):
+            agent.do("u=datagram(%r);u.settimeout(5)" % address)
+            equal(agent.do("u.getsockname()[1]"), 0, "no port before the first send")
+        for turn in range(20):
+            for agent, text in ((one, b"one %d" % turn), (two, b"two %d" % turn)):
+                equal(agent.do("u.sendto(%r,(%r,%d))" % (text, address, number)), len(text), "sendto")
+        server.do("u.settimeout(5);got=[]\nfor _ in range(40): d,a=u.recvfrom(2000);got.append((d,a));u.sendto(d.upper(),a)")
+        for agent, text in ((one, b"ONE"), (two, b"TWO")):
+            replies = agent.do("[u.recvfrom(2000) for _ in range(20)]")
+            equal([d for d, _ in replies], [b"%s %d" % (text, i) for i in range(20)], "replies in order")
+            equal({a[:2] for _, a in replies}, {(address, number)}, "their source")
+            mine = agent.do("u.getsockname()[1]")
+            sources = {a[:2] for d, a in server.do("got") if d.startswith(text.lower())}
+            equal(sources, {(w.b.addresses[family], mine)}, "the client's address at the server")
+
+
+@test("udp-connected", both=True, native=True)
+def connected(w, family):
+    """connect() filters and names the peer; send and recv without addresses; AF_UNSPEC dissolves."""
+    address, other = w.a.addresses[family], w.b.addresses[family]
+    with agents(w.a, w.b) as (server, client):
+        server.do("u=datagram(%r,0);v=datagram(%r,0)" % (address, address))
+        number = server.do("port(u)")
+        client.do("c=datagram(%r);c.settimeout(5)" % address)
+        equal(client.errno("c.send(b'x')"), "EDESTADDRREQ", "send without a peer")
+        equal(client.errno("c.getpeername()"), "ENOTCONN", "no peer")
+        client.do("c.connect((%r,%d))" % (address, number))
+        equal(client.do("c.getpeername()[:2]"), (address, number), "peer")
+        equal(client.do("c.getsockname()[0]"), other, "own address chosen by connect")
+        mine = client.do("port(c)")
+        equal(client.do("c.send(b'one')+c.send(b'two')+os.write(c.fileno(),b'three')"), 11, "send, send, write")
+        got = server.do("u.settimeout(5) or [u.recvfrom(100) for _ in range(3)]")
+        equal([d for d, _ in got], [b"one", b"two", b"three"], "datagrams")
+        equal({a[:2] for _, a in got}, {(other, mine)}, "their source")
+        server.do("v.sendto(b'stranger',(%r,%d));u.sendto(b'friend',(%r,%d))" % (other, mine, other, mine))
+        equal(client.do("c.recv(100)"), b"friend", "only the peer's datagrams")
+        server.do("u.sendto(b'a',(%r,%d));u.sendto(b'bb',(%r,%d))" % (other, mine, other, mine))
+        equal(client.do("settled(c,'IN OUT')"), "IN OUT", "readable")
+        equal(client.do("os.read(c.fileno(),100)"), b"a", "read(2)")
+        equal(client.do("c.recvfrom(100)[1][:2]"), (address, number), "recvfrom's address")
+        equal(client.do("events(c)"), "OUT", "empty again")
+        equal(client.do("raw('connect',c.fileno(),bytes(16),16)"), (0, 0), "AF_UNSPEC")
+        equal(client.errno("c.getpeername()"), "ENOTCONN", "no peer any more")
+
+
+@test("udp-sizes", both=True, native=True)
+def sizes(w, family):
+    """Boundaries are kept; zero length; truncation with MSG_TRUNC; too large is EMSGSIZE; 60,000 bytes on loopback."""
+    address = w.a.addresses[family]
+    with agents(w.a, w.b) as (server, client):
+        server.do("u=datagram(%r,0);u.settimeout(5)" % address)
+        number = server.do("port(u)")
+        client.do("c=datagram(%r);to=(%r,%d)" % (address, address, number))
+        for size in (0, 1, 1000, 1300):
+            equal(client.do("c.sendto(b'z'*%d,to)" % size), size, "sendto")
+            equal(server.do("len(u.recvfrom(65536)[0])"), size, "received")
+        client.do("c.sendto(b'0123456789',to)")
+        equal(server.do("u.recvmsg(4)[::2]"), (b"0123", 0x20), "short buffer: MSG_TRUNC flag")
+        client.do("c.sendto(b'0123456789',to)")
+        equal(server.do("u.recv_into(bytearray(4),4,socket.MSG_TRUNC|socket.MSG_PEEK)"), 10, "MSG_TRUNC gives the real length")
+        equal(server.do("u.recvfrom(100,socket.MSG_PEEK)[0]"), b"0123456789", "MSG_PEEK")
+        equal(server.do("u.recv(100)"), b"0123456789", "still there")
+        equal(server.do("raw('recv',u.fileno(),ctypes.create_string_buffer(9),9,socket.MSG_DONTWAIT)"), (-1, "EAGAIN"), "then gone")
+        equal(client.errno("c.sendto(b'z'*70000,to)"), "EMSGSIZE", "70,000 bytes")
+        loopback = {4: "127.0.0.1", 6: "::1"}[family]
+        client.do("l=datagram(%r,0);l.settimeout(5)" % loopback)
+        equal(client.do("c.sendto(b'y'*60000,(%r,port(l)))" % loopback), 60000, "60,000 bytes")
+        equal(client.do("len(l.recv(65536))"), 60000, "on loopback")
+
+
+@test("udp-messages", both=True, native=True)
+def messages(w, family):
+    """sendmsg, recvmsg and sendmmsg with names; epoll; poll with several sockets."""
+    address = w.a.addresses[family]
+    with agents(w.a, w.b) as (server, client):
+        server.do("u=datagram(%r,0);u.settimeout(5);e=select.epoll();e.register(u,select.EPOLLIN|select.EPOLLET)" % address)
+        number = server.do("port(u)")
+        client.do("c=datagram(%r);to=(%r,%d)" % (address, address, number))
+        equal(client.do("c.sendmsg([b'ab',b'cd'],[],0,to)"), 4, "sendmsg")
+        equal(server.do("[names(m) for _,m in e.poll(5)]"), ["IN"], "epoll")
+        data, _, flags, source = server.do("u.recvmsg(100)")
+        equal((data, flags, source[0]), (b"abcd", 0, w.b.addresses[family]), "recvmsg")
+        equal(server.do("u.sendmsg([b'back'],[],0,%r)" % (source,)), 4, "sendmsg back")
+        equal(client.do("c.settimeout(5) or c.recvmsg_into([bytearray(2),bytearray(9)])[0]"), 4, "recvmsg_into")
+
+
+@test("udp-refused", both=True, native=True)
+def refused(w, family):
+    """A connected socket learns that nobody listens."""
+    address = w.a.addresses[family]
+    with agents(w.a, w.b) as (server, client):
+        server.do("u=datagram(%r,0);gone=port(u);u.close()" % address)
+        client.do("c=datagram(%r);c.settimeout(5);c.connect((%r,%d));c.send(b'x')" % (address, address, server.do("gone")))
+        equal(client.do("settled(c,'OUT ERR',2)") in ("IN OUT ERR", "OUT ERR"), True, "mask: %s" % client.do("events(c)"))
+        equal(client.do("pending(c)"), "ECONNREFUSED", "SO_ERROR")
+        equal(client.do("events(c)"), "OUT", "mask afterwards")
+        client.do("c.send(b'y')")
+        equal(client.do("settled(c,'OUT ERR',2)") in ("IN OUT ERR", "OUT ERR"), True, "mask: %s" % client.do("events(c)"))
+        equal(client.errno("c.recvfrom(10)"), "ECONNREFUSED", "recvfrom")
+
+
+@test("udp-wildcard", native=True)
+def wildcard(w):
+    """A dual-stack datagram socket on :: hears both families and answers from the right address."""
+    with agents(w.a, w.b) as (server, client):
+        server.do("u=socket.socket(socket.AF_INET6,socket.SOCK_DGRAM);u.bind(('::',0));u.settimeout(5)")
+        number = server.do("port(u)")
+        for family in (4, 6):
+            address = w.a.addresses[family]
+            client.do("c=datagram(%r);c.settimeout(5);c.connect((%r,%d));c.send(b'x')" % (address, address, number))
+            source = server.do("u.recvfrom(10)[1]")
+            equal(source[0], ("::ffff:" if family == 4 else "") + w.b.addresses[family], "source over IPv%d" % family)
+            server.do("u.sendto(b'y',%r)" % (source,))
+            equal(client.do("c.recv(10)"), b"y", "answer over IPv%d" % family)
+
+
+@test("udp-flood", native=True)
+def flood(w):
+    """A receiver that does not read loses datagrams and nothing else; the sender never blocks for long."""
+    address = w.a.addresses[4]
+    with agents(w.a, w.b) as (server, client):
+        server.do("u=datagram(%r,0)" % address)
+        number = server.do("port(u)")
+        client.do("c=datagram(%r);c.connect((%r,%d));b=time.time()\nfor i in range(20000): c.send(b'%%06d'%%i+b'z'*500)" % (address, address, number), 40)
+        true(client.do("time.time()-b") < 30, "20,000 sends took %.1f s" % client.do("time.time()-b"))
+        server.do("time.sleep(.5);u.setblocking(False);got=[]\nwhile events(u,300)=='IN OUT': got.append(int(u.recv(1000)[:6]))")
+        got = server.do("got")
+        true(len(got) >= 10, "datagrams kept: %d" % len(got))
+        equal(got == sorted(set(got)), True, "in order, none twice")
+        client.do("c.send(b'999999')")
+        equal(server.do("u.settimeout(5) or u.recv(100)"), b"999999", "then it works as before")
+
+
+@test("dns", native=False, needs=())
+def dns(w):
+    """A small name server inside; getaddrinfo of the C library and busybox nslookup ask it."""
+    server = w.a.start("/usr/bin/python3", w.context.programs / "nameserver.py", w.a.addresses[4], "53")
+    eventually(lambda: "port" in server.output(), 10, "the name server")
+    program = w.context.compile("resolve.c", "-lresolv")
+    for _ in range(5):
+        result = w.b.run(program, w.a.addresses[4], "www.example.test", timeout=30)
+        equal(sorted(result.text.split()), ["192.0.2.80", "2001:db8::80"], "addresses %s" % result.errors)
+    gone = w.b.run(program, w.a.addresses[4], "nobody.example.test", timeout=30)
+    contains(gone.text, "error", "a name that does not exist")
+    if w.context.run(["/bin/sh", "-c", "command -v busybox"]).code == 0:
+        text = w.b.run("busybox", "nslookup", "www.example.test", w.a.addresses[4], timeout=30).text
+        true(re.search(r"192\.0\.2\.80", text), "nslookup said %r" % text)
+
+
+@test("dns-unreachable")
+def dns_unreachable(w):
+    """A resolver outside the network fails fast, not after time-outs."""
+    program = w.context.compile("resolve.c", "-lresolv")
+    result = w.b.run(program, "203.0.113.53", "www.example.test", timeout=4)
+    contains(result.text, "error", "resolver outside")

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Ways around the filter. Each must be closed inside; natively (`--native`) each is open, which shows that the test can see it."""
+
+from harness import Skip, contains, equal, eventually, test, true
+
+from .isolation import host_listener, untouched
+
+
+def attempt(w, *argv, natively=1):
+    """Runs one way; 0 is closed."""
+    program = w.context.compile("escape.c")
+    result = w.a.run(program, *argv, timeout=30)
+    said = " ".join((result.text + result.errors).split())
+    if result.code == 3:
+        raise Skip("cannot be tried here: " + said)
+    equal(result.code, natively if w.context.native else 0, said or "no word")
+
+
+def way(name, natively=1):
+    """A test of a way that needs no host listener."""
+
+    @test("escape-" + name, native=True)
+    def closed(w):
+        attempt(w, name, natively=natively)
+
+    closed.__doc__ = "The way called `%s` in programs/escape.c." % name
+
+
+def way_to_host(name, natively=1):
+    """A test of a way that tries to reach a listener of the host."""
+
+    @test("escape-" + name, native=True)
+    def closed(w):
+        with host_listener() as host:
+            attempt(w, name, host.getsockname()[1], natively=natively)
+            if not w.context.native:
+                untouched(host)
+
+    closed.__doc__ = "The way called `%s` in programs/escape.c." % name
+
+
+way("io_uring")
+way("i386")
+way("x32", natively=0)
+way("families")
+way("raw", natively=0)
+way("listener")
+way_to_host("plain")
+way_to_host("child")
+way_to_host("clone3")
+way_to_host("thread")
+way_to_host("dirty")
+way_to_host("fastopen")
+
+
+@test("escape-take", native=True)
+def take(w):
+    """pidfd_getfd on a host socket of another program of the same user."""
+    code = "import socket,time;s=socket.socket(type=2);s.bind(('127.0.0.1',0));print('fd',s.fileno(),flush=True);time.sleep(60)"
+    holder = w.context.start(["/usr/bin/python3", "-c", code], name="holder")
+    eventually(lambda: "fd " in holder.output(), 5, "the holder")
+    attempt(w, "take", holder.pid, holder.output().split()[1])
+
+
+@test("escape-supervisor")
+def supervisor(w):
+    """Memory, ptrace, /proc and pidfd_getfd of the supervisor, from inside and from outside."""
+    attempt(w, "into", w.a.supervisor.pid)
+    program = w.context.compile("escape.c")
+    result = w.context.run([program, "into", w.a.supervisor.pid])
+    equal(result.code, 0, "from a program of the same user outside: " + result.text)
+
+
+@test("escape-control")
+def control(w):
+    """The supervisor's unix socket and HTTP port from inside: no road to the control API."""
+    outside = w.context.run([w.context.compile("escape.c"), "control", w.a.socket])
+    equal(outside.code, 1, "the user outside is served: " + outside.text)
+    attempt(w, "control", w.a.socket)
+    agent = w.a.agent()
+    for address in ("127.0.0.1", "::1", w.a.addresses[4]):
+        equal(agent.errno("connected(%r,%d)" % (address, w.a.udp_port)), "ECONNREFUSED", "the HTTP port at %s" % address)
+    agent.close()
+    listed = w.a.run(w.context.bin / "netcon", "network", "create", "sneaky")
+    true(listed.code != 0, "netcon inside makes a network: " + listed.text)
+    names = w.a.netcon("network", "list").ok().text
+    true("sneaky" not in names, names)
+
+
+@test("escape-handover")
+def handover(w):
+    """A program inside cannot make the supervisor take it for a fresh shim of another network."""
+    if not getattr(w, "second", None):
+        w.a.netcon("network", "create", "other", "--address", "10.78.0.1/24", "--address", "fd78::1/64").ok()
+        w.second = True
+    shim = w.context.bin / "netcon-shim"
+    result = w.a.run(shim, "--net", "other", "--", "/usr/bin/python3", "-c", "import socket;socket.socket().bind(('10.78.0.1',0));print('inside')")
+    true("inside" not in result.text, "a program changed its network: " + result.text)
+    equal(result.code, 125, "exit status: " + result.errors)
+
+
+@test("escape-netlink", native=True)
+def netlink(w):
+    """AF_NETLINK of every protocol is EAFNOSUPPORT for now; the C library copes (getaddrinfo, if_nameindex)."""
+    code = (
+        "import socket,errno\n"
+        "got=set()\n"
+        "for p in range(25):\n"
+        " for t in (2,3):\n"
+        "  try: socket.socket(16,t,p).close();got.add('open')\n"
+        "  except OSError as e: got.add(errno.errorcode[e.errno])\n"
+        "print(*got)\n"
+        "print(socket.getaddrinfo('127.0.0.1',80,type=1)[0][4])\n"
+    )
+    result = w.a.run("/usr/bin/python3", "-c", code).ok()
+    contains(result.text, "('127.0.0.1', 80)", "getaddrinfo")
+    if not w.context.native:
+        equal(result.text.split("\n")[0], "EAFNOSUPPORT", "AF_NETLINK")
