@@ -4,7 +4,7 @@
 import re
 import threading
 
-from harness import Failed, equal, eventually, test
+from harness import Failed, equal, test
 
 
 def transfer(world, server, client, family, megabytes, timeout):
@@ -12,8 +12,7 @@ def transfer(world, server, client, family, megabytes, timeout):
     script = world.context.programs / "transfer.py"
     address = server.addresses[family]
     serving = server.start("/usr/bin/python3", script, "serve", address, megabytes, name="transfer")
-    found = eventually(lambda: re.search(r"port (\d+)", serving.output()), 10, "the server's port")
-    calling = client.run("/usr/bin/python3", script, "call", address, found[1], megabytes, timeout=timeout).ok()
+    calling = client.run("/usr/bin/python3", script, "call", address, serving.port(), megabytes, timeout=timeout).ok()
     equal(serving.wait(30), 0, "the server's exit status")
     sums = re.findall(r"(sent|got) (\w+)", calling.text) + re.findall(r"(sent|got) (\w+)", serving.output())
     if len(sums) != 4:

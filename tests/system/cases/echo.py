@@ -3,7 +3,7 @@
 
 import re
 
-from harness import Skip, equal, eventually, test
+from harness import Skip, equal, test
 
 SHAPES = ("epoll", "select", "poll", "threads", "prefork")
 
@@ -12,8 +12,7 @@ def start_echo(side, shape, address, *flags):
     """Starts the echo server and returns it with its port."""
     program = side.context.compile("echo.c", *flags)
     server = side.start(program, shape, address, "0", name="echo-" + shape)
-    found = eventually(lambda: re.search(r"port (\d+)", server.output()), 10, "the echo server's port")
-    return server, int(found[1])
+    return server, server.port()
 
 
 def calls(side, address, port, threads, connections, size, timeout=50, flags=()):
@@ -85,8 +84,7 @@ def exclusive(w, family):
     address = w.a.addresses[family]
     script = w.context.programs / "exclusive.py"
     server = w.a.start("/usr/bin/python3", script, address, "400", name="exclusive")
-    found = eventually(lambda: re.search(r"port (\d+)", server.output()), 10, "the port")
-    calls(w.b, address, int(found[1]), 4, 100, 10)
+    calls(w.b, address, server.port(), 4, 100, 10)
     server.wait(20)
     counts = [(int(a), int(b)) for a, b in re.findall(r"served (\d+) woken (\d+)", server.output())]
     equal(sum(served for served, _ in counts), 400, "connections served by %s" % counts)

@@ -94,7 +94,8 @@ def handover(w):
         w.a.netcon("network", "create", "other", "--address", "10.78.0.1/24", "--address", "fd78::1/64").ok()
         w.second = True
     shim = w.context.bin / "netcon-shim"
-    result = w.a.run(shim, "--net", "other", "--", "/usr/bin/python3", "-c", "import socket;socket.socket().bind(('10.78.0.1',0));print('inside')")
+    code = "import socket;socket.socket().bind(('10.78.0.1',0));print('inside')"
+    result = w.a.run(shim, "--net", "other", "--", "/usr/bin/python3", "-c", code)
     true("inside" not in result.text, "a program changed its network: " + result.text)
     equal(result.code, 125, "exit status: " + result.errors)
 

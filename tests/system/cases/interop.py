@@ -15,8 +15,7 @@ def rekey(w):
     flows = []
     for family, address in w.a.addresses.items():
         server = w.a.start(program, "threads", address, "0", name="echo-rekey")
-        found = eventually(lambda: re.search(r"port (\d+)", server.output()), 10, "the echo server")
-        flow = w.start("/usr/bin/python3", w.context.programs / "flow.py", address, found[1], "130", name="flow")
+        flow = w.start("/usr/bin/python3", w.context.programs / "flow.py", address, server.port(), "130", name="flow")
         flows.append(flow)
         w.background += [server.pid, flow.pid]
     eventually(lambda: handshake(w) > 0, 10, "a first handshake")
@@ -68,8 +67,7 @@ def transfer(w, family):
     megabytes = 1024 if w.context.full else 32
     script = w.context.programs / "transfer.py"
     server = w.a.start("/usr/bin/python3", script, "serve", w.a.addresses[family], megabytes, name="transfer")
-    found = eventually(lambda: re.search(r"port (\d+)", server.output()), 10, "the server's port")
-    result = w.command("/usr/bin/python3", script, "call", w.a.addresses[family], found[1], megabytes, timeout=1100).ok()
+    result = w.command("/usr/bin/python3", script, "call", w.a.addresses[family], server.port(), megabytes, timeout=1100).ok()
     server.wait(30)
     said = dict(re.findall(r"(sent|got) (\w+)", result.text)), dict(re.findall(r"(sent|got) (\w+)", server.output()))
     equal((said[1].get("got"), said[0].get("got")), (said[0]["sent"], said[1]["sent"]), "sha256")

@@ -6,7 +6,6 @@ import random
 import re
 import signal
 import socket
-import threading
 import time
 
 from harness import Skip, contains, equal, eventually, shorten, test, true
@@ -86,56 +85,24 @@ def unreadable(w):
 def version(w):
     """A supervisor that speaks something else, says nothing, or hangs up: 125, soon."""
     path = w.context.home / "fake.sock"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    os.chmod(path, 0o777)
-    if w.context.root:
-        os.chown(path, w.context.uid, w.context.uid)
-    listener.listen(5)
-    answers = (b"", b"\0" * 40, b"\xff" * 400, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"NETCON\0\x63" + b"\1\0\0\0" * 10)
-
-    def serve():
-        for answer in answers:
-            s, _ = listener.accept()
-            s.settimeout(2)
-            try:
-                s.recv(4096)
-                s.sendall(answer)
-                if answer:
-                    time.sleep(0.3)
-            except OSError:
-                pass
-            s.close()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    for answer in answers:
+    fake = w.context.start(["/usr/bin/python3", w.context.programs / "fake.py", path], name="fake")
+    eventually(lambda: "listening" in fake.output(), 5, "the false supervisor")
+    for turn in range(int(fake.output().split()[1])):
         start = time.monotonic()
         result = shim(w, "--net", "demo", "--", "/bin/echo", "ran", socket_path=path, timeout=20)
         sentence(result, 125)
-        equal(result.text, "", "the program does not run (answer %r)" % answer[:12])
+        equal(result.text, "", "the program does not run (answer %d)" % turn)
         true(time.monotonic() - start < 12, "it does not wait for ever")
-    listener.close()
 
 
 @test("mistake-hello")
 def hello(w):
     """Garbage on the supervisor's socket, half messages, many idle connections: it goes on serving."""
-    noise = random.Random(5)
-    held = []
-    for turn in range(60):
-        s = socket.socket(socket.AF_UNIX)
-        s.settimeout(2)
-        s.connect(str(w.a.socket))
-        start = (b"NETCON\0\1", b"NETCON\0\xff", b"GET /", b"", b"NETCON")[turn % 5]
-        try:
-            s.sendall(start + noise.randbytes(noise.randrange(0, 3000)))
-        except OSError:
-            pass
-        held.append(s)
-    equal(w.a.run("/bin/echo", "served").ok().text, "served\n", "beside 60 bad connections")
-    for s in held:
-        s.close()
+    rude = w.context.start(["/usr/bin/python3", w.context.programs / "rude.py", w.a.socket], name="rude")
+    eventually(lambda: "held" in rude.output(), 10, "the rude client")
+    equal(w.a.run("/bin/echo", "served").ok().text, "served\n", "beside 150 bad connections")
+    contains(w.a.netcon("network", "list").ok().text, w.a.network, "netcon beside them")
+    rude.wait(10)
     equal(w.a.run("/bin/echo", "served").ok().text, "served\n", "afterwards")
 
 

@@ -70,9 +70,7 @@ def handler_runs(w, family):
     program = w.context.compile("restart.c")
     address = w.a.addresses[family]
     server = w.a.start(program, address, name="restart")
-    found = eventually(lambda: server.output().startswith("port "), 10, "the program's port")
-    true(found, "port")
-    port = int(server.output().split()[1])
+    port = server.port()
     for count in range(1, 6):
         time.sleep(0.2)
         server.signal(signal.SIGUSR1)
@@ -115,7 +113,9 @@ def connect(w, family):
         park(client, "raw('connect',d.fileno(),to,len(to))")
         client.process.signal(signal.SIGUSR1)
         equal(client.finished(0.5), False, "restarted connect goes on")
-        server.do("import threading;stop=[]\ndef drain():\n l.settimeout(.2)\n while not stop:\n  try: stop_here=keep.append(l.accept()[0])\n  except TimeoutError: pass\nkeep=[];t=threading.Thread(target=drain,daemon=True);t.start()")
+        server.do("import threading;stop=[];keep=[];l.settimeout(.2)")
+        server.do("def drain():\n while not stop:\n  try: keep.append(l.accept()[0])\n  except TimeoutError: pass")
+        server.do("t=threading.Thread(target=drain,daemon=True);t.start()")
         equal(client.outcome(20), (0, 0), "restarted connect")
         equal(client.do("settled(c,'OUT',10)", 20), "OUT", "the interrupted one is established too")
         server.do("stop.append(1);t.join(5)")

@@ -4,6 +4,7 @@
 import ctypes
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -55,6 +56,18 @@ class Process:
 
     def output(self):
         return self.log.read_text("utf-8", "replace") if self.log else ""
+
+    def port(self, timeout=10):
+        """The number after "port " in what the program printed; waits for it."""
+        end = time.monotonic() + timeout
+        while True:
+            found = re.search(r"port (\d+)", self.output())
+            if found:
+                return int(found[1])
+            if not self.alive() or time.monotonic() > end:
+                what = "`%s` does not tell its port: %s"
+                raise Failed(what % (shorten(" ".join(self.argv), 120), shorten(self.output()) or "no output"))
+            time.sleep(0.02)
 
     def wait(self, timeout):
         """Exit code; fails when the program does not end in time."""

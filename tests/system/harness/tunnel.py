@@ -19,7 +19,8 @@ class Tunnel(World):
         self.b = Side(self, "b")
         if not context.root:
             raise Skip("network namespaces and a TUN device need root")
-        missing = [p for p in ("wireguard-go", "wg", "ip", "nsenter", "unshare", "setpriv", "ping") if not shutil.which(p, path=context.environment()["PATH"])]
+        needed = ("wireguard-go", "wg", "ip", "nsenter", "unshare", "setpriv", "ping")
+        missing = [p for p in needed if not shutil.which(p, path=context.environment()["PATH"])]
         if missing:
             raise Skip("not installed: " + " ".join(missing))
         self.host = self.namespace("sleep 3600")

@@ -101,15 +101,19 @@ class Side:
 
     def ready(self):
         if not self.supervisor.alive():
-            raise Failed("supervisor %s ended with %d: %s" % (self.name, self.supervisor.popen.returncode, shorten(self.supervisor.output())))
+            raise Failed(self.ended())
         return self.socket.exists() and self.netcon("status").code == 0
+
+    def ended(self):
+        code, said = self.supervisor.popen.returncode, shorten(self.supervisor.output())
+        return "supervisor %s ended with %d: %s" % (self.name, code, said)
 
     def complaint(self):
         """Why this supervisor is no longer to be trusted, or None."""
         if self.supervisor is None:
             return None
         if not self.supervisor.alive():
-            return "supervisor %s ended with %d: %s" % (self.name, self.supervisor.popen.returncode, shorten(self.supervisor.output()))
+            return self.ended()
         log = self.supervisor.output()
         new, self.failed_log = log[self.failed_log :], len(log)
         panics = [line for line in new.splitlines() if "panicked at" in line]
