@@ -129,7 +129,7 @@ install_wanted() {
 known() {
     local package
     for package in "$@"; do
-        apt-cache policy "$package" 2>/dev/null | grep -q 'Candidate: [0-9]' || return 1
+        apt-cache policy "$package" 2>/dev/null | grep 'Candidate: [0-9]' >/dev/null || return 1
     done
 }
 
