@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One TCP connection: smoltcp's socket, what the caller wants of it, and the deadlines smoltcp does not keep.
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp;
+
+use super::interface::Path;
+use super::{Failure, FlowId, ListenerId, TcpOptions, TcpState};
+
+/// Unanswered data ends the connection after this (Linux: tcp_retries2 = 15, 924.6 s).
+const DATA_TIMEOUT: Duration = Duration::from_secs(924);
+/// The same without an owner (Linux: tcp_orphan_retries, about 8 tries).
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(100);
+/// How long an orphan waits for the peer's FIN (Linux: tcp_fin_timeout).
+const FIN_WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+/// smoltcp's acknowledgement delay.
+const ACK_DELAY: Duration = Duration::from_millis(10);
+
+/// Addresses of a connection seen from this end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Tuple {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+impl Tuple {
+    pub(super) fn new(local: (IpAddr, u16), remote: (IpAddr, u16)) -> Self {
+        Self {
+            local: local.into(),
+            remote: remote.into(),
+        }
+    }
+}
+
+/// smoltcp's socket in a set of its own, so that no operation sees another socket. Reused with its rings.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    set: SocketSet<'static>,
+    handle: SocketHandle,
+}
+
+impl Endpoint {
+    pub(super) fn new(ring: usize) -> Self {
+        let socket = tcp::Socket::new(
+            tcp::SocketBuffer::new(vec![0; ring]),
+            tcp::SocketBuffer::new(vec![0; ring]),
+        );
+        let mut set = SocketSet::new(Vec::with_capacity(1));
+        let handle = set.add(socket);
+        Self { set, handle }
+    }
+
+    /// Forgets the last connection's options; its numbers are forgotten by smoltcp when the next one begins.
+    pub(super) fn prepare(&mut self, options: &TcpOptions) {
+        let socket = self.socket_mut();
+        socket.abort();
+        socket.set_congestion_control(tcp::CongestionControl::Cubic);
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(Some(ACK_DELAY.into()));
+        socket.set_timeout(None);
+        socket.set_keep_alive(None);
+        socket.set_hop_limit(Some(options.hop_limit.max(1)));
+    }
+
+    pub(super) fn socket(&self) -> &tcp::Socket<'static> {
+        self.set.get(self.handle)
+    }
+
+    pub(super) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
+        self.set.get_mut(self.handle)
+    }
+
+    pub(super) fn set(&self) -> &SocketSet<'static> {
+        &self.set
+    }
+
+    pub(super) fn set_mut(&mut self) -> &mut SocketSet<'static> {
+        &mut self.set
+    }
+}
+
+/// Who has the flow and whether it is on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Made by `connect`, not yet established. Ends as `Open` or with `ConnectFailed`.
+    Connecting {
+        /// When the attempt fails.
+        deadline: Instant,
+    },
+    /// Made by a SYN, not yet established. Ends as `Open` or without notice.
+    HalfOpen {
+        /// Whose backlog it counts against.
+        listener: ListenerId,
+        /// When it is forgotten.
+        deadline: Instant,
+    },
+    /// Established; the caller owns it.
+    Open,
+    /// Released by the caller; sends the rest and FIN.
+    Orphan {
+        /// Since when our FIN is acknowledged and the peer's is awaited.
+        waiting: Option<Instant>,
+    },
+    /// Off the wire; the caller may still read what was received.
+    Ended {
+        /// Why, or `None` after both FINs.
+        failure: Option<Failure>,
+    },
+}
+
+/// What the caller has been told and still wants to know.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent marks, no state machine"
+)]
+pub(super) struct Marks {
+    /// A `Readable` event is queued.
+    pub(super) readable: bool,
+    /// A `Writable` event is queued.
+    pub(super) writable: bool,
+    /// `send` found the ring full.
+    pub(super) wants_room: bool,
+    /// The peer's FIN was announced with `Readable`.
+    pub(super) fin_told: bool,
+    /// `recv` has returned `Finished`.
+    pub(super) fin_read: bool,
+    /// What arrives is thrown away.
+    pub(super) discard: bool,
+    /// It waits in a queue for egress.
+    pub(super) dirty: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) id: FlowId,
+    pub(super) tuple: Tuple,
+    pub(super) path: Path,
+    pub(super) stage: Stage,
+    /// smoltcp's socket; `None` once nothing is left to read after the end.
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) options: TcpOptions,
+    pub(super) marks: Marks,
+    /// Bytes it may still send before the next flow's turn.
+    pub(super) credit: usize,
+    /// Earliest entry of this flow in the timer heap.
+    pub(super) timer: Option<Instant>,
+    /// Its state at the last settling, to tell a RST from a finished exchange.
+    pub(super) last_state: tcp::State,
+    /// Sequence number after the last packet sent, and its acknowledgement number.
+    pub(super) sent: (u32, u32),
+    /// Received bytes the caller knows of and has not read.
+    pub(super) unread: usize,
+    /// When the peer was last heard.
+    heard: Instant,
+    /// Keepalive probes since then.
+    probes: u32,
+    /// Bytes given to the ring so far, and how many of them were acknowledged at the last settling.
+    queued: u64,
+    acked: u64,
+    /// Since when something has been unacknowledged without progress.
+    stalled: Option<Instant>,
+}
+
+/// What a flow's deadlines ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// A keepalive probe was set up; let smoltcp send.
+    Probe,
+    /// End the flow, quietly or with RST.
+    GiveUp {
+        /// Tell the peer.
+        reset: bool,
+    },
+}
+
+impl Flow {
+    pub(super) fn new(
+        id: FlowId,
+        tuple: Tuple,
+        path: Path,
+        stage: Stage,
+        endpoint: Endpoint,
+        options: TcpOptions,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            tuple,
+            path,
+            stage,
+            endpoint: Some(endpoint),
+            options,
+            marks: Marks::default(),
+            credit: 0,
+            timer: None,
+            last_state: tcp::State::Closed,
+            sent: (0, 0),
+            unread: 0,
+            heard: now,
+            probes: 0,
+            queued: 0,
+            acked: 0,
+            stalled: None,
+        }
+    }
+
+    pub(super) fn socket(&self) -> Option<&tcp::Socket<'static>> {
+        self.endpoint.as_ref().map(Endpoint::socket)
+    }
+
+    pub(super) fn socket_mut(&mut self) -> Option<&mut tcp::Socket<'static>> {
+        self.endpoint.as_mut().map(Endpoint::socket_mut)
+    }
+
+    /// Bytes that can be read.
+    pub(super) fn recv_queue(&self) -> usize {
+        self.socket().map_or(0, tcp::Socket::recv_queue)
+    }
+
+    /// Enough room that waking the caller pays (Linux: a third; here a quarter of the ring).
+    pub(super) fn has_ample_room(&self) -> bool {
+        self.socket().is_some_and(|socket| {
+            socket.may_send()
+                && (socket.send_capacity() - socket.send_queue()) * 4 >= socket.send_capacity()
+        })
+    }
+
+    /// Throws away what was received.
+    pub(super) fn drop_received(&mut self) {
+        if let Some(socket) = self.socket_mut() {
+            // The ring may wrap once.
+            for _ in 0..2 {
+                if socket.can_recv() {
+                    let _ = socket.recv(|data| (data.len(), ()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_connecting(&self) -> bool {
+        matches!(self.stage, Stage::Connecting { .. })
+    }
+
+    /// Its packets and timers still matter.
+    pub(super) fn on_wire(&self) -> bool {
+        match self.stage {
+            Stage::Connecting { .. }
+            | Stage::HalfOpen { .. }
+            | Stage::Open
+            | Stage::Orphan { .. } => true,
+            Stage::Ended { .. } => false,
+        }
+    }
+
+    pub(super) fn state(&self) -> TcpState {
+        if !self.on_wire() {
+            return match self.stage {
+                Stage::Ended { failure: None } => TcpState::TimeWait,
+                Stage::Ended { failure: Some(_) }
+                | Stage::Connecting { .. }
+                | Stage::HalfOpen { .. }
+                | Stage::Open
+                | Stage::Orphan { .. } => TcpState::Closed,
+            };
+        }
+        match self.socket().map(tcp::Socket::state) {
+            Some(tcp::State::SynSent) => TcpState::SynSent,
+            Some(tcp::State::SynReceived | tcp::State::Listen) => TcpState::SynReceived,
+            Some(tcp::State::Established) => TcpState::Established,
+            Some(tcp::State::FinWait1) => TcpState::FinWait1,
+            Some(tcp::State::FinWait2) => TcpState::FinWait2,
+            Some(tcp::State::CloseWait) => TcpState::CloseWait,
+            Some(tcp::State::Closing) => TcpState::Closing,
+            Some(tcp::State::LastAck) => TcpState::LastAck,
+            Some(tcp::State::TimeWait) => TcpState::TimeWait,
+            Some(tcp::State::Closed) | None => TcpState::Closed,
+        }
+    }
+
+    /// The peer has spoken: the next keepalive is a whole idle time away.
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        if self.probes > 0 {
+            self.probes = 0;
+            if let Some(socket) = self.socket_mut() {
+                socket.set_keep_alive(None);
+            }
+        }
+    }
+
+    pub(super) fn note_queued(&mut self, bytes: usize) {
+        self.queued += bytes as u64;
+    }
+
+    /// Follows acknowledgements, for the deadlines.
+    pub(super) fn note_progress(&mut self, now: Instant) {
+        let Some(socket) = self.socket() else { return };
+        let waiting = socket.send_queue() as u64;
+        let fin = fin_outstanding(socket.state());
+        let acked = self.queued.saturating_sub(waiting);
+        if waiting == 0 && !fin {
+            self.stalled = None;
+        } else if acked > self.acked || self.stalled.is_none() {
+            self.stalled = Some(now);
+        }
+        self.acked = acked;
+    }
+
+    /// The earliest deadline that smoltcp does not keep.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Connecting { deadline } | Stage::HalfOpen { deadline, .. } => Some(deadline),
+            Stage::Open => earliest(self.give_up_at(DATA_TIMEOUT), self.probe_at()),
+            Stage::Orphan { waiting } => earliest(
+                self.give_up_at(ORPHAN_TIMEOUT),
+                waiting.map(|since| since + FIN_WAIT_TIMEOUT),
+            ),
+            Stage::Ended { .. } => None,
+        }
+    }
+
+    /// Acts on the deadlines that have come.
+    pub(super) fn check_deadlines(&mut self, now: Instant) -> Due {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return Due::Nothing;
+        }
+        match self.stage {
+            Stage::Connecting { .. } | Stage::HalfOpen { .. } => Due::GiveUp { reset: false },
+            Stage::Open => {
+                if self.give_up_at(DATA_TIMEOUT).is_some_and(|at| at <= now) {
+                    return Due::GiveUp { reset: true };
+                }
+                self.probe(now)
+            }
+            Stage::Orphan { waiting } => Due::GiveUp {
+                reset: waiting.is_none(),
+            },
+            Stage::Ended { .. } => Due::Nothing,
+        }
+    }
+
+    fn probe(&mut self, now: Instant) -> Due {
+        let Some((_, interval, count)) = self.options.keepalive else {
+            return Due::Nothing;
+        };
+        let silent_for_user = self
+            .options
+            .user_timeout
+            .is_some_and(|limit| now >= self.heard + limit);
+        if self.probes >= count.max(1) || (self.probes > 0 && silent_for_user) {
+            return Due::GiveUp { reset: true };
+        }
+        self.probes += 1;
+        if let Some(socket) = self.socket_mut() {
+            socket.set_keep_alive(Some(interval.max(Duration::from_secs(1)).into()));
+        }
+        Due::Probe
+    }
+
+    fn give_up_at(&self, limit: Duration) -> Option<Instant> {
+        let since = self.stalled?;
+        // A peer that answers window probes is alive: only TCP_USER_TIMEOUT counts then.
+        let unheard = since.max(self.heard) + limit;
+        let user = self.options.user_timeout.map(|user| since + user);
+        Some(user.map_or(unheard, |user| user.min(unheard)))
+    }
+
+    fn probe_at(&self) -> Option<Instant> {
+        let (idle, interval, _) = self.options.keepalive?;
+        if self.stalled.is_some() {
+            return None;
+        }
+        Some(self.heard + idle + interval.max(Duration::from_secs(1)) * self.probes)
+    }
+}
+
+/// The peer's FIN has been received.
+pub(super) fn fin_received(state: tcp::State) -> bool {
+    match state {
+        tcp::State::CloseWait
+        | tcp::State::Closing
+        | tcp::State::LastAck
+        | tcp::State::TimeWait => true,
+        tcp::State::Closed
+        | tcp::State::Listen
+        | tcp::State::SynSent
+        | tcp::State::SynReceived
+        | tcp::State::Established
+        | tcp::State::FinWait1
+        | tcp::State::FinWait2 => false,
+    }
+}
+
+fn fin_outstanding(state: tcp::State) -> bool {
+    match state {
+        tcp::State::FinWait1 | tcp::State::Closing | tcp::State::LastAck => true,
+        tcp::State::Closed
+        | tcp::State::Listen
+        | tcp::State::SynSent
+        | tcp::State::SynReceived
+        | tcp::State::Established
+        | tcp::State::FinWait2
+        | tcp::State::CloseWait
+        | tcp::State::TimeWait => false,
+    }
+}
+
+pub(super) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

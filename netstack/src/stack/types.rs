@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The values that go in and out of the engine.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// Addresses, MTU and limits of one network.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Largest IP packet that is handed to [`PacketSink`], bytes (1280..=65535).
+    pub mtu: usize,
+    /// Own IPv4 address and prefix length.
+    pub v4: Option<(Ipv4Addr, u8)>,
+    /// Own IPv6 address and prefix length.
+    pub v6: Option<(Ipv6Addr, u8)>,
+    /// Secret: keys initial sequence numbers, port choice, IP identification.
+    pub seed: [u8; 32],
+    /// Bounds of queues and tables.
+    pub limits: Limits,
+}
+/// Bounds; each says what is dropped when it is reached.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Live TCP flows; more: SYN dropped, connect fails with `ConnectError::TooMany`.
+    pub flows: usize,
+    /// Bytes of each TCP ring (power of two).
+    pub tcp_buffer: usize,
+    /// Bytes waiting in one datagram socket (SO_RCVBUF default 212,992); more: datagram dropped.
+    pub datagram_queue: usize,
+    /// Bytes waiting on the internal loopback; more: packet dropped.
+    pub loopback_queue: usize,
+}
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows: 65_536,
+            tcp_buffer: 262_144,
+            datagram_queue: 212_992,
+            loopback_queue: 4 << 20,
+        }
+    }
+}
+
+/// One TCP connection (or attempt). Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId(pub u64);
+/// One listening address. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u64);
+/// One datagram endpoint. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DatagramId(pub u64);
+
+/// Where a listener or datagram endpoint listens. `ip: None` = any address of the families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LocalAddr {
+    /// Exact local address, or None for the wildcard.
+    pub ip: Option<IpAddr>,
+    /// Families served by a wildcard.
+    pub families: Families,
+    /// Port, never 0.
+    pub port: u16,
+}
+/// Address families of a wildcard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Families {
+    V4,
+    V6,
+    Both,
+}
+
+impl Families {
+    /// One item per family: true for IPv4.
+    pub(super) fn each_v4(self) -> impl Iterator<Item = bool> {
+        let (first, second) = match self {
+            Self::V4 => (true, None),
+            Self::V6 => (false, None),
+            Self::Both => (true, Some(false)),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+/// Options of a flow that the engine acts on (socket(7), tcp(7)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// SO_KEEPALIVE: Some(TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT).
+    pub keepalive: Option<(Duration, Duration, u32)>,
+    /// TCP_USER_TIMEOUT.
+    pub user_timeout: Option<Duration>,
+    /// TCP_NODELAY.
+    pub nodelay: bool,
+    /// IP_TTL / IPV6_UNICAST_HOPS.
+    pub hop_limit: u8,
+    /// Time until a connection attempt fails with `Failure::TimedOut` (Linux: tcp_syn_retries 6 = 127 s).
+    pub connect_timeout: Duration,
+}
+
+/// What happened in the stack since the last call of [`super::Stack::poll_event`].
+/// `Readable`/`Writable` are edge-like: one is queued at most once until the flow is next served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A flow made by `connect` is established.
+    Connected(FlowId),
+    /// A flow made by `connect` failed before it was established; the id is dead.
+    ConnectFailed(FlowId, Failure),
+    /// A connection to a listener is established; it belongs to the caller from now on.
+    Accepted {
+        #[allow(missing_docs)]
+        listener: ListenerId,
+        #[allow(missing_docs)]
+        flow: FlowId,
+    },
+    /// There is data, or the peer's FIN, to read with `recv`.
+    Readable(FlowId),
+    /// There is room again after `send` had filled the ring.
+    Writable(FlowId),
+    /// RST, time-out or a hard ICMP error ended an established flow. What was received before can still be read;
+    /// nothing more can be sent. The caller ends it with `abort` or `release`.
+    Reset(FlowId, Failure),
+    /// Both directions are finished and acknowledged (or TIME_WAIT has begun and is a tombstone); the id is dead.
+    Closed(FlowId),
+    /// A datagram waits in this endpoint.
+    Datagram(DatagramId),
+    /// An ICMP error for a datagram this endpoint sent to `to`.
+    DatagramError {
+        #[allow(missing_docs)]
+        id: DatagramId,
+        #[allow(missing_docs)]
+        to: SocketAddr,
+        #[allow(missing_docs)]
+        failure: Failure,
+    },
+}
+/// Why a flow ended or a datagram did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Failure {
+    Refused,
+    Reset,
+    TimedOut,
+    HostUnreachable,
+    NetUnreachable,
+    PortUnreachable,
+    PacketTooBig,
+    Prohibited,
+    Internal,
+}
+
+/// Where outgoing IP packets are written: memory of the caller.
+pub trait PacketSink {
+    /// True if a packet of MTU size fits. The stack keeps what does not fit and sends it at a later poll.
+    fn has_room(&self) -> bool;
+    /// Memory of exactly `len` bytes for one packet; called only after `has_room`, `len <= mtu`.
+    fn packet(&mut self, len: usize) -> &mut [u8];
+}
+
+/// A received datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Source.
+    pub from: SocketAddr,
+    /// Destination as the sender wrote it.
+    pub to: SocketAddr,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
+/// What [`super::Stack::recv`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recv {
+    /// So many bytes were taken (0: the closure took none). There may be more: call again until `Empty` or `Finished`.
+    Data(usize),
+    /// Nothing now; a `Readable` event follows.
+    Empty,
+    /// The peer's FIN: everything was read.
+    Finished,
+    /// Unknown id, not yet connected, or the flow was reset and everything was read.
+    Dead,
+}
+/// Why [`super::Stack::connect`] refused at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// `Limits::flows` is reached.
+    #[error("too many connections")]
+    TooMany,
+    /// The 4-tuple is live, or has been in TIME_WAIT for less than one second.
+    #[error("connection exists")]
+    InUse,
+    /// The addresses are of two families, unspecified, multicast, or a port is 0.
+    #[error("addresses cannot be connected")]
+    Unaddressable,
+}
+/// Why [`super::Stack::datagram_send`] did not take a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Larger than the MTU (remote) or 65,507 bytes (local).
+    #[error("datagram too big")]
+    TooBig,
+    /// No route, unknown endpoint, or addresses of two families.
+    #[error("no route")]
+    NoRoute,
+    /// The egress queue is full; the datagram was dropped.
+    #[error("queue full")]
+    QueueFull,
+}
+/// State of a flow for tables (RFC 9293 names).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum TcpState {
+    SynSent,
+    SynReceived,
+    Established,
+    FinWait1,
+    FinWait2,
+    CloseWait,
+    Closing,
+    LastAck,
+    TimeWait,
+    Closed,
+}
+
+/// What the stack has counted since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets given to [`super::Stack::handle_packet`].
+    pub packets_in: u64,
+    /// Packets written to a [`PacketSink`].
+    pub packets_out: u64,
+    /// Packets over the internal loopback.
+    pub packets_local: u64,
+    /// Times a flow was asked for something to send: the measure of work beside packets.
+    pub polls: u64,
+    /// Dropped: truncated, impossible lengths, port 0.
+    pub malformed: u64,
+    /// Dropped: source or destination that may not arrive from the overlay.
+    pub misaddressed: u64,
+    /// Dropped: fragments.
+    pub fragments: u64,
+    /// Dropped: SYNs for a full or paused listener, or at `Limits::flows`.
+    pub syns_dropped: u64,
+    /// Dropped: datagrams for a full endpoint.
+    pub datagrams_dropped: u64,
+    /// Flows ended by a panic in the TCP engine.
+    pub panics: u64,
+}
+
+/// Sizes of the tables, for tests and tables of the operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// TCP flows, half-open and unread ones included.
+    pub flows: usize,
+    /// 4-tuples in TIME_WAIT.
+    pub time_wait: usize,
+    /// Entries of the timer heap.
+    pub timers: usize,
+    /// Events not yet taken.
+    pub events: usize,
+}

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Headers that the stack reads and writes itself: enough of IP and TCP to demultiplex, all of UDP and ICMP.
+//! Reading never panics on any bytes and never reads past the packet.
+use std::net::{IpAddr, SocketAddr};
+
+use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, checksum};
+
+/// IANA protocol numbers.
+pub(super) const ICMP: u8 = 1;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const ICMPV6: u8 = 58;
+
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const UDP_HEADER: usize = 8;
+const ICMP_HEADER: usize = 8;
+const TCP_HEADER: usize = 20;
+/// IPv6 extension headers that are walked; more: the packet is dropped.
+const EXTENSIONS: usize = 8;
+
+/// A parsed IP header.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IpPacket<'a> {
+    pub(super) src: IpAddr,
+    pub(super) dst: IpAddr,
+    /// Protocol of `payload`, behind extension headers.
+    pub(super) protocol: u8,
+    /// The packet without what follows its own length.
+    pub(super) bytes: &'a [u8],
+    pub(super) payload: &'a [u8],
+    /// A fragment other than a whole packet.
+    pub(super) fragment: bool,
+    /// IPv6 extension headers stand between.
+    pub(super) extended: bool,
+}
+
+impl<'a> IpPacket<'a> {
+    pub(super) fn parse(packet: &'a [u8]) -> Option<Self> {
+        match packet.first()? >> 4 {
+            4 => {
+                let ip = Ipv4Packet::new_checked(packet).ok()?;
+                let header = usize::from(ip.header_len());
+                let total = usize::from(ip.total_len());
+                if header < IPV4_HEADER {
+                    return None;
+                }
+                Some(Self {
+                    src: ip.src_addr().into(),
+                    dst: ip.dst_addr().into(),
+                    protocol: ip.next_header().into(),
+                    bytes: packet.get(..total)?,
+                    payload: packet.get(header..total)?,
+                    fragment: ip.more_frags() || ip.frag_offset() != 0,
+                    extended: false,
+                })
+            }
+            6 => Self::parse_v6(packet),
+            _ => None,
+        }
+    }
+
+    fn parse_v6(packet: &'a [u8]) -> Option<Self> {
+        let ip = Ipv6Packet::new_checked(packet).ok()?;
+        let bytes = packet.get(..IPV6_HEADER + usize::from(ip.payload_len()))?;
+        let mut protocol: u8 = ip.next_header().into();
+        let mut at = IPV6_HEADER;
+        let mut fragment = false;
+        let mut walked = 0;
+        // RFC 8200 §4.1: hop-by-hop 0, routing 43, fragment 44, destination options 60.
+        while matches!(protocol, 0 | 43 | 44 | 60) && !fragment {
+            walked += 1;
+            if walked > EXTENSIONS {
+                return None;
+            }
+            let len = if protocol == 44 {
+                8
+            } else {
+                8 + 8 * usize::from(*bytes.get(at + 1)?)
+            };
+            let header = bytes.get(at..at + len)?;
+            if protocol == 44 {
+                fragment = u16::from_be_bytes([header[2], header[3]]) & 0xfff9 != 0;
+            }
+            protocol = header[0];
+            at += len;
+        }
+        Some(Self {
+            src: ip.src_addr().into(),
+            dst: ip.dst_addr().into(),
+            protocol,
+            bytes,
+            payload: bytes.get(at..)?,
+            fragment,
+            extended: walked > 0,
+        })
+    }
+}
+
+/// The fixed part of a TCP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) src_port: u16,
+    pub(super) dst_port: u16,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    flags: u8,
+    pub(super) payload_len: usize,
+}
+
+impl Segment {
+    pub(super) fn parse(tcp: &[u8]) -> Option<Self> {
+        let header = tcp.get(..TCP_HEADER)?;
+        let header_len = usize::from(header[12] >> 4) * 4;
+        if header_len < TCP_HEADER || header_len > tcp.len() {
+            return None;
+        }
+        Some(Self {
+            src_port: be16(header, 0)?,
+            dst_port: be16(header, 2)?,
+            seq: be32(header, 4)?,
+            ack: be32(header, 8)?,
+            flags: header[13],
+            payload_len: tcp.len() - header_len,
+        })
+    }
+
+    /// Of a packet that smoltcp wrote: no IP options, no extension headers.
+    pub(super) fn of_plain_packet(packet: &[u8]) -> Option<Self> {
+        let offset = if packet.first()? >> 4 == 4 {
+            IPV4_HEADER
+        } else {
+            IPV6_HEADER
+        };
+        Self::parse(packet.get(offset..)?)
+    }
+
+    pub(super) fn fin(&self) -> bool {
+        self.flags & 0x01 != 0
+    }
+
+    pub(super) fn syn(&self) -> bool {
+        self.flags & 0x02 != 0
+    }
+
+    pub(super) fn rst(&self) -> bool {
+        self.flags & 0x04 != 0
+    }
+
+    pub(super) fn has_ack(&self) -> bool {
+        self.flags & 0x10 != 0
+    }
+
+    /// The first segment of a connection and nothing else.
+    pub(super) fn opens(&self) -> bool {
+        self.syn() && !self.has_ack() && !self.rst() && !self.fin()
+    }
+}
+
+/// UDP ports and payload; `None` if the lengths do not fit.
+pub(super) fn parse_udp(udp: &[u8]) -> Option<(u16, u16, &[u8])> {
+    let len = usize::from(be16(udp, 4)?);
+    if len < UDP_HEADER {
+        return None;
+    }
+    Some((be16(udp, 0)?, be16(udp, 2)?, udp.get(UDP_HEADER..len)?))
+}
+
+/// Bytes of the IP header of an address family.
+pub(super) fn ip_header_len(ip: IpAddr) -> usize {
+    if ip.is_ipv4() {
+        IPV4_HEADER
+    } else {
+        IPV6_HEADER
+    }
+}
+
+/// Length of the IP packet that carries a UDP payload.
+pub(super) fn udp_packet_len(dst: IpAddr, payload: usize) -> usize {
+    ip_header_len(dst) + UDP_HEADER + payload
+}
+
+/// Writes a whole UDP packet; `out` has [`udp_packet_len`] bytes, both addresses are of one family.
+pub(super) fn write_udp(
+    out: &mut [u8],
+    from: SocketAddr,
+    to: SocketAddr,
+    payload: &[u8],
+    hop_limit: u8,
+) {
+    let body = write_ip(out, from.ip(), to.ip(), UDP, hop_limit);
+    let len = u16::try_from(UDP_HEADER + payload.len()).unwrap_or(u16::MAX);
+    body[0..2].copy_from_slice(&from.port().to_be_bytes());
+    body[2..4].copy_from_slice(&to.port().to_be_bytes());
+    body[4..6].copy_from_slice(&len.to_be_bytes());
+    body[6..8].fill(0);
+    body[UDP_HEADER..].copy_from_slice(payload);
+    let sum = transport_checksum(from.ip(), to.ip(), UDP, body);
+    // RFC 768: a computed zero is sent as all ones.
+    let sum = if sum == 0 { 0xffff } else { sum };
+    body[6..8].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Length of an empty TCP segment towards `dst` as an IP packet.
+pub(super) fn ack_packet_len(dst: IpAddr) -> usize {
+    ip_header_len(dst) + TCP_HEADER
+}
+
+/// Writes an empty acknowledgement; `out` has [`ack_packet_len`] bytes.
+pub(super) fn write_ack(out: &mut [u8], from: SocketAddr, to: SocketAddr, seq: u32, ack: u32) {
+    let body = write_ip(out, from.ip(), to.ip(), TCP, 64);
+    body.fill(0);
+    body[0..2].copy_from_slice(&from.port().to_be_bytes());
+    body[2..4].copy_from_slice(&to.port().to_be_bytes());
+    body[4..8].copy_from_slice(&seq.to_be_bytes());
+    body[8..12].copy_from_slice(&ack.to_be_bytes());
+    body[12] = 5 << 4;
+    body[13] = 0x10;
+    let sum = transport_checksum(from.ip(), to.ip(), TCP, body);
+    body[16..18].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// An ICMP or ICMPv6 message that arrived.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Icmp<'a> {
+    pub(super) kind: u8,
+    pub(super) code: u8,
+    /// Bytes 4..8: identifier and sequence, MTU or unused.
+    pub(super) word: u32,
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Icmp<'a> {
+    pub(super) fn parse(icmp: &'a [u8]) -> Option<Self> {
+        Some(Self {
+            kind: *icmp.first()?,
+            code: *icmp.get(1)?,
+            word: be32(icmp, 4)?,
+            body: icmp.get(ICMP_HEADER..)?,
+        })
+    }
+}
+
+/// Length of the IP packet of an ICMP message with `body` bytes behind its 8-byte header.
+pub(super) fn icmp_packet_len(dst: IpAddr, body: usize) -> usize {
+    ip_header_len(dst) + ICMP_HEADER + body
+}
+
+/// Writes an ICMP message of the family of `dst`; `out` has [`icmp_packet_len`] bytes.
+pub(super) fn write_icmp(out: &mut [u8], src: IpAddr, dst: IpAddr, message: Icmp<'_>) {
+    let protocol = if dst.is_ipv4() { ICMP } else { ICMPV6 };
+    let body = write_ip(out, src, dst, protocol, 64);
+    body[0] = message.kind;
+    body[1] = message.code;
+    body[2..4].fill(0);
+    body[4..8].copy_from_slice(&message.word.to_be_bytes());
+    body[ICMP_HEADER..].copy_from_slice(message.body);
+    let sum = if dst.is_ipv4() {
+        !checksum::data(body)
+    } else {
+        transport_checksum(src, dst, ICMPV6, body)
+    };
+    body[2..4].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The packet quoted by an ICMP error: addresses, protocol, ports and (TCP) sequence number. It may be cut short, so
+/// lengths in it are not believed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quoted {
+    pub(super) protocol: u8,
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    /// Bytes 4..8 behind the ports: the sequence number of TCP.
+    pub(super) word: u32,
+}
+
+impl Quoted {
+    pub(super) fn parse(packet: &[u8]) -> Option<Self> {
+        let (src, dst, protocol, at): (IpAddr, IpAddr, u8, usize) = match packet.first()? >> 4 {
+            4 => {
+                let header = packet.get(..IPV4_HEADER)?;
+                // Only the first fragment has ports.
+                if be16(header, 6)? & 0x1fff != 0 {
+                    return None;
+                }
+                let src: [u8; 4] = header[12..16].try_into().ok()?;
+                let dst: [u8; 4] = header[16..20].try_into().ok()?;
+                (
+                    src.into(),
+                    dst.into(),
+                    header[9],
+                    usize::from(header[0] & 15) * 4,
+                )
+            }
+            6 => {
+                let header = packet.get(..IPV6_HEADER)?;
+                let src: [u8; 16] = header[8..24].try_into().ok()?;
+                let dst: [u8; 16] = header[24..40].try_into().ok()?;
+                (src.into(), dst.into(), header[6], IPV6_HEADER)
+            }
+            _ => return None,
+        };
+        let transport = packet.get(at..)?;
+        Some(Self {
+            protocol,
+            from: SocketAddr::new(src, be16(transport, 0)?),
+            to: SocketAddr::new(dst, be16(transport, 2)?),
+            word: be32(transport, 4)?,
+        })
+    }
+}
+
+/// Writes the IP header over `out` and returns what follows it.
+fn write_ip(out: &mut [u8], src: IpAddr, dst: IpAddr, protocol: u8, hop_limit: u8) -> &mut [u8] {
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let total = u16::try_from(out.len()).unwrap_or(u16::MAX);
+            let (header, body) = out.split_at_mut(IPV4_HEADER);
+            header.fill(0);
+            header[0] = 0x45;
+            header[2..4].copy_from_slice(&total.to_be_bytes());
+            // Don't fragment; so the identification may be 0 (RFC 6864 §4.1).
+            header[6] = 0x40;
+            header[8] = hop_limit;
+            header[9] = protocol;
+            header[12..16].copy_from_slice(&src.octets());
+            header[16..20].copy_from_slice(&dst.octets());
+            let sum = !checksum::data(header);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            body
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let (header, body) = out.split_at_mut(IPV6_HEADER);
+            header.fill(0);
+            header[0] = 0x60;
+            let len = u16::try_from(body.len()).unwrap_or(u16::MAX);
+            header[4..6].copy_from_slice(&len.to_be_bytes());
+            header[6] = protocol;
+            header[7] = hop_limit;
+            header[8..24].copy_from_slice(&src.octets());
+            header[24..40].copy_from_slice(&dst.octets());
+            body
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            unreachable!("callers pass two addresses of one family")
+        }
+    }
+}
+
+fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> u16 {
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let pseudo = checksum::pseudo_header(&src.into(), &dst.into(), IpProtocol::from(protocol), len);
+    !checksum::combine(&[pseudo, checksum::data(body)])
+}
+
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! UDP and ICMP.
+use std::net::IpAddr;
+use std::time::Duration;
+
+use netcon_netstack::stack::{Event, Failure, Families, LocalAddr, SendError};
+
+use crate::world::{A, B, Link, World, any, at, v4, v6};
+
+fn checksum(bytes: &[u8], mut sum: u32) -> u16 {
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).unwrap()
+}
+
+#[test]
+fn both_ways_and_both_families() {
+    let mut world = World::new(1, Link::GOOD);
+    let server = world.hosts[B].datagram_open(any(53));
+    for (from, to) in [(v4(A), v4(B)), (v6(A), v6(B))] {
+        let client = world.hosts[A].datagram_open(LocalAddr {
+            ip: Some(from),
+            families: Families::Both,
+            port: 40_000,
+        });
+        for payload in [&b""[..], b"odd", &[9; 1372]] {
+            world.hosts[A]
+                .datagram_send(world.now, client, from, at(to, 53), payload, 64)
+                .unwrap();
+            world.run_for(Duration::from_millis(20));
+            assert!(
+                world
+                    .take(B, |event| *event == Event::Datagram(server))
+                    .is_some()
+            );
+            let got = world.hosts[B].datagram_recv(server).unwrap();
+            assert_eq!(
+                (got.from, got.to, &got.payload[..]),
+                (at(from, 40_000), at(to, 53), payload)
+            );
+            world.hosts[B]
+                .datagram_send(world.now, server, to, got.from, b"reply", 64)
+                .unwrap();
+            world.run_for(Duration::from_millis(20));
+            assert_eq!(
+                world.hosts[A].datagram_recv(client).unwrap().payload,
+                b"reply"
+            );
+        }
+        let too_big =
+            world.hosts[A].datagram_send(world.now, client, from, at(to, 53), &[0; 1400], 64);
+        assert_eq!(too_big, Err(SendError::TooBig));
+        world.hosts[A].datagram_close(client);
+    }
+    let nowhere: IpAddr = [192, 0, 2, 1].into();
+    let sent = world.hosts[B].datagram_send(world.now, server, v4(B), at(nowhere, 53), b"", 64);
+    assert_eq!(sent, Err(SendError::NoRoute));
+}
+
+#[test]
+fn the_best_match_receives() {
+    let mut world = World::new(2, Link::GOOD);
+    let wildcard = world.hosts[B].datagram_open(any(53));
+    let exact = world.hosts[B].datagram_open(LocalAddr {
+        ip: Some(v4(B)),
+        families: Families::V4,
+        port: 53,
+    });
+    let connected = world.hosts[B].datagram_open(any(53));
+    world.hosts[B].datagram_connect(connected, Some(at(v4(A), 1000)));
+    let sender = world.hosts[A].datagram_open(any(1000));
+    let other = world.hosts[A].datagram_open(any(1001));
+    for (from, source, to, receiver) in [
+        (sender, v4(A), v4(B), connected),
+        (other, v4(A), v4(B), exact),
+        (other, v6(A), v6(B), wildcard),
+    ] {
+        world.hosts[A]
+            .datagram_send(world.now, from, source, at(to, 53), b"x", 64)
+            .unwrap();
+        world.run_for(Duration::from_millis(20));
+        assert!(world.hosts[B].datagram_recv(receiver).is_some());
+    }
+    world.hosts[B].datagram_connect(connected, None);
+    world.hosts[A]
+        .datagram_send(world.now, sender, v4(A), at(v4(B), 53), b"x", 64)
+        .unwrap();
+    world.run_for(Duration::from_millis(20));
+    assert!(world.hosts[B].datagram_recv(exact).is_some());
+}
+
+#[test]
+fn a_closed_port_is_unreachable() {
+    let mut world = World::new(3, Link::GOOD);
+    let loopback: IpAddr = [127, 0, 0, 1].into();
+    let client = world.hosts[A].datagram_open(any(40_000));
+    for (from, to) in [
+        (v4(A), at(v4(B), 9)),
+        (v6(A), at(v6(B), 9)),
+        (loopback, at(loopback, 9)),
+    ] {
+        world.hosts[A]
+            .datagram_send(world.now, client, from, to, b"hello?", 64)
+            .unwrap();
+        world.run_for(Duration::from_millis(50));
+        let error = Event::DatagramError {
+            id: client,
+            to,
+            failure: Failure::PortUnreachable,
+        };
+        assert!(world.take(A, |event| *event == error).is_some());
+    }
+}
+
+#[test]
+fn loopback_takes_the_largest_datagram() {
+    let mut world = World::new(4, Link::GOOD);
+    let loopback: IpAddr = [127, 0, 0, 1].into();
+    let server = world.hosts[A].datagram_open(any(53));
+    let client = world.hosts[A].datagram_open(any(54));
+    let send = |world: &mut World, len: usize| {
+        let payload = vec![3; len];
+        world.hosts[A].datagram_send(world.now, client, loopback, at(loopback, 53), &payload, 64)
+    };
+    assert_eq!(send(&mut world, 65_507), Ok(()));
+    assert_eq!(send(&mut world, 65_508), Err(SendError::TooBig));
+    assert_eq!(
+        world.hosts[A].datagram_recv(server).unwrap().payload.len(),
+        65_507
+    );
+}
+
+#[test]
+fn queues_are_bounded() {
+    let mut world = World::new(5, Link::GOOD);
+    let server = world.hosts[B].datagram_open(any(53));
+    let client = world.hosts[A].datagram_open(any(54));
+    let mut sent = 0;
+    while world.hosts[A]
+        .datagram_send(world.now, client, v4(A), at(v4(B), 53), &[0; 1000], 64)
+        .is_ok()
+    {
+        sent += 1;
+    }
+    assert!((150..300).contains(&sent), "{sent}");
+    world.run_for(Duration::from_secs(1));
+    assert!(world.hosts[B].datagram_queued(server) > 100);
+    for _ in 0..10 {
+        for _ in 0..sent {
+            world.hosts[A]
+                .datagram_send(world.now, client, v4(A), at(v4(B), 53), &[0; 1000], 64)
+                .unwrap();
+        }
+        world.run_for(Duration::from_secs(1));
+    }
+    assert!(world.hosts[B].datagram_queued(server) < 300);
+    assert!(world.hosts[B].counters().datagrams_dropped > 0);
+    let told = world.events[B]
+        .iter()
+        .filter(|event| **event == Event::Datagram(server))
+        .count();
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn echo_is_answered() {
+    let mut world = World::new(
+        6,
+        Link {
+            loss: 1.0,
+            ..Link::GOOD
+        },
+    );
+    world.keep_log = true;
+    let body = [0x12, 0x34, 0, 7, 1, 2, 3, 4, 5];
+    let mut request = vec![
+        0x45, 0, 0, 33, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 8, 0, 0, 0,
+    ];
+    request.extend_from_slice(&body);
+    world.hosts[B].handle_packet(world.now, &request);
+    world.flush();
+    let (_, reply) = world.log.pop().unwrap();
+    assert_eq!(
+        (&reply[12..16], &reply[16..20]),
+        (&request[16..20], &request[12..16])
+    );
+    assert_eq!((reply[20], reply[21], &reply[24..]), (0, 0, &body[..]));
+    assert_eq!(checksum(&reply[..20], 0), 0);
+    assert_eq!(checksum(&reply[20..], 0), 0);
+
+    let (IpAddr::V6(from), IpAddr::V6(to)) = (v6(A), v6(B)) else {
+        unreachable!()
+    };
+    let mut request = vec![0x60, 0, 0, 0, 0, 13, 58, 64];
+    request.extend_from_slice(&from.octets());
+    request.extend_from_slice(&to.octets());
+    request.extend_from_slice(&[128, 0, 0, 0]);
+    request.extend_from_slice(&body);
+    world.hosts[B].handle_packet(world.now, &request);
+    world.flush();
+    let (_, reply) = world.log.pop().unwrap();
+    assert_eq!(
+        (&reply[8..24], &reply[24..40]),
+        (&to.octets()[..], &from.octets()[..])
+    );
+    assert_eq!((reply[40], &reply[44..]), (129, &body[..]));
+    let pseudo: u32 = reply[8..40]
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    assert_eq!(checksum(&reply[40..], pseudo + 13 + 58), 0);
+}
+
+#[test]
+fn checksums_are_right() {
+    let mut world = World::new(
+        7,
+        Link {
+            loss: 1.0,
+            ..Link::GOOD
+        },
+    );
+    world.keep_log = true;
+    let client = world.hosts[A].datagram_open(any(40_000));
+    world.hosts[A]
+        .datagram_send(world.now, client, v4(A), at(v4(B), 9), b"abc", 64)
+        .unwrap();
+    world.hosts[A]
+        .datagram_send(world.now, client, v6(A), at(v6(B), 9), b"abcd", 64)
+        .unwrap();
+    let options = crate::world::options();
+    world.hosts[A]
+        .connect(world.now, at(v4(A), 1), at(v4(B), 2), &options)
+        .unwrap();
+    world.flush();
+    assert_eq!(world.log.len(), 3);
+    for (_, packet) in &world.log {
+        let (header, addresses, protocol) = if packet[0] >> 4 == 4 {
+            (20, 12..20, packet[9])
+        } else {
+            (40, 8..40, packet[6])
+        };
+        if header == 20 {
+            assert_eq!(checksum(&packet[..20], 0), 0);
+        }
+        let pseudo: u32 = packet[addresses]
+            .chunks(2)
+            .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+            .sum();
+        let len = u32::try_from(packet.len() - header).unwrap();
+        assert_eq!(
+            checksum(&packet[header..], pseudo + len + u32::from(protocol)),
+            0
+        );
+    }
+}
+
+#[test]
+fn icmp_errors_out_are_rate_limited() {
+    let mut world = World::new(8, Link::GOOD);
+    world.keep_log = true;
+    let client = world.hosts[A].datagram_open(any(40_000));
+    for _ in 0..200 {
+        world.hosts[A]
+            .datagram_send(world.now, client, v4(A), at(v4(B), 9), b"hello?", 64)
+            .unwrap();
+    }
+    world.run_for(Duration::from_millis(5));
+    world.flush();
+    let errors = world.log.iter().filter(|(from, _)| *from == B).count();
+    assert_eq!(errors, 50);
+}
