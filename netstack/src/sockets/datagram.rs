@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! UDP sockets: connect(2), sending, receiving, ICMP errors (udp(7)).
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use super::address::{Destination, destination, present};
+use super::names::{SO_BROADCAST, SOL_SOCKET};
+use super::ports::Transport;
+use super::state::{Binding, Body, Socket};
+use super::stream::{Connect, family_of};
+use super::{SocketEvent, SocketId, Sockets, dns};
+use crate::errno::Errno;
+use crate::stack::{Datagram, DatagramId, Failure, SendError};
+
+/// The port of name servers.
+const DNS: u16 = 53;
+/// Refused questions waiting in one socket; more: dropped, as an overloaded server would.
+const REFUSALS_MAX: usize = 16;
+/// Largest payload of IPv4 and IPv6, bytes: 65,535 less the headers.
+const PAYLOAD_MAX_V4: usize = 65_507;
+const PAYLOAD_MAX_V6: usize = 65_527;
+
+/// Where connect(2) goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectTo {
+    /// A peer.
+    Address(SocketAddr),
+    /// AF_UNSPEC: dissolve the association.
+    Unspecified,
+}
+
+/// State of a UDP socket.
+#[derive(Debug, Default)]
+pub(crate) struct DatagramState {
+    /// The engine's endpoint; exists while the socket has a port.
+    pub(crate) endpoint: Option<DatagramId>,
+    /// Set by connect(2); canonical.
+    pub(crate) peer: Option<SocketAddr>,
+    /// SHUT_WR.
+    pub(crate) shut_write: bool,
+    /// Answers to questions for which there is no route.
+    refusals: VecDeque<Datagram>,
+}
+
+impl Sockets {
+    /// Gives a UDP socket its port, as sending without bind(2) does.
+    ///
+    /// # Errors
+    /// EAGAIN: no port is free. EOPNOTSUPP: not a datagram socket.
+    pub fn udp_autobind(&mut self, id: SocketId) -> Result<(), Errno> {
+        let socket = self.sockets.get(&id).ok_or(Errno::EBADF)?;
+        if !matches!(socket.body, Body::Datagram(_)) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if socket.binding.port == 0 {
+            let (claim, range) = (socket.claim(&socket.binding), socket.options.ephemeral());
+            let binding = socket.binding;
+            let port = self
+                .ports
+                .free(Transport::Udp, &claim, range, &mut self.random)
+                .ok_or(Errno::EAGAIN)?;
+            self.rebind(id, Binding { port, ..binding });
+        }
+        self.open_datagram(id);
+        Ok(())
+    }
+
+    /// Sends one datagram; the answer is its length. `to` `None`: to the peer of connect(2).
+    ///
+    /// A question to a name server that no route leads to is answered at once with REFUSED.
+    ///
+    /// # Errors
+    /// The pending error first. EDESTADDRREQ, EMSGSIZE, EINVAL (port 0), EPIPE (SHUT_WR), EACCES (broadcast without SO_BROADCAST),
+    /// ENETUNREACH, EAFNOSUPPORT, EAGAIN (no free port), ENOBUFS (queue full, and IP_RECVERR is on; otherwise the datagram is
+    /// lost silently, as on Linux).
+    pub fn udp_send(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        to: Option<SocketAddr>,
+        payload: &[u8],
+    ) -> Result<usize, Errno> {
+        self.udp_autobind(id)?;
+        let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
+        let Body::Datagram(datagram) = &socket.body else {
+            return Err(Errno::EOPNOTSUPP);
+        };
+        if payload.len() > PAYLOAD_MAX_V6 {
+            return Err(Errno::EMSGSIZE);
+        }
+        let (peer, shut, endpoint) = (datagram.peer, datagram.shut_write, datagram.endpoint);
+        let destination = match to {
+            Some(to) if to.port() == 0 => return Err(Errno::EINVAL),
+            Some(to) => destination(socket.family, socket.binding.families, to)?,
+            None => Destination::Unicast(peer.ok_or(Errno::EDESTADDRREQ)?),
+        };
+        if shut {
+            return Err(Errno::EPIPE);
+        }
+        if let Some(errno) = socket.error.take() {
+            return Err(errno);
+        }
+        let to = socket.permitted(destination)?;
+        let v6 = to.is_ipv6();
+        if !v6 && payload.len() > PAYLOAD_MAX_V4 {
+            return Err(Errno::EMSGSIZE);
+        }
+        if to.port() == 0 {
+            // Linux sends it; nobody can receive it.
+            return Ok(payload.len());
+        }
+        let (hop_limit, recverr) = (socket.options.hop_limit(v6), socket.options.recverr(v6));
+        let binding = socket.binding;
+        let endpoint = endpoint.ok_or(Errno::EAGAIN)?;
+        let sent = match self.source(&binding, to.ip()) {
+            Ok(from) => self
+                .stack
+                .datagram_send(now, endpoint, from, to, payload, hop_limit),
+            Err(errno) if errno != Errno::ENETUNREACH && !self.unrouted_dns(to) => {
+                return Err(errno);
+            }
+            Err(_) => Err(SendError::NoRoute),
+        };
+        match sent {
+            Ok(()) => Ok(payload.len()),
+            Err(SendError::QueueFull) if !recverr => Ok(payload.len()),
+            Err(SendError::NoRoute) if to.port() == DNS => {
+                self.refuse(id, to, payload);
+                Ok(payload.len())
+            }
+            Err(error @ (SendError::QueueFull | SendError::NoRoute | SendError::TooBig)) => {
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The next datagram, its source as the socket's family shows it; `None`: none waits.
+    pub fn udp_recv(&mut self, id: SocketId) -> Option<Datagram> {
+        let socket = self.sockets.get_mut(&id)?;
+        let family = socket.family;
+        let Body::Datagram(datagram) = &mut socket.body else {
+            return None;
+        };
+        let received = match datagram.refusals.pop_front() {
+            Some(refusal) => refusal,
+            None => self.stack.datagram_recv(datagram.endpoint?)?,
+        };
+        Some(Datagram {
+            from: present(family, received.from),
+            to: present(family, received.to),
+            ..received
+        })
+    }
+
+    pub(super) fn connect_datagram(
+        &mut self,
+        id: SocketId,
+        to: ConnectTo,
+    ) -> Result<Connect, Errno> {
+        let to = match to {
+            ConnectTo::Unspecified => {
+                self.dissolve_datagram(id);
+                return Ok(Connect::Dissolved(None));
+            }
+            ConnectTo::Address(to) => to,
+        };
+        let socket = self.sockets.get(&id).ok_or(Errno::EBADF)?;
+        let peer = socket.permitted(destination(socket.family, socket.binding.families, to)?)?;
+        let source = match self.source(&socket.binding, peer.ip()) {
+            Ok(source) => source,
+            // Resolvers connect before they ask; the question is then refused.
+            Err(_) if self.unrouted_dns(peer) => match peer.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            },
+            Err(errno) => return Err(errno),
+        };
+        self.udp_autobind(id)?;
+        let binding = self.sockets.get(&id).ok_or(Errno::EBADF)?.binding;
+        let binding = Binding {
+            ip: Some(source),
+            families: family_of(source),
+            ..binding
+        };
+        self.rebind(id, binding);
+        let Body::Datagram(datagram) = &mut self.sockets.get_mut(&id).ok_or(Errno::EBADF)?.body
+        else {
+            return Err(Errno::EOPNOTSUPP);
+        };
+        datagram.peer = Some(peer);
+        if let Some(endpoint) = datagram.endpoint {
+            self.stack.datagram_bind(endpoint, binding.at());
+            self.stack.datagram_connect(endpoint, Some(peer));
+        }
+        Ok(Connect::Done)
+    }
+
+    /// Makes the engine's endpoint of a bound UDP socket, if it has none.
+    pub(super) fn open_datagram(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        let Body::Datagram(datagram) = &mut socket.body else {
+            return;
+        };
+        if datagram.endpoint.is_none() && socket.binding.port != 0 {
+            let endpoint = self.stack.datagram_open(socket.binding.at());
+            datagram.endpoint = Some(endpoint);
+            self.datagrams.insert(endpoint, id);
+        }
+    }
+
+    pub(super) fn datagram_failed(
+        &mut self,
+        endpoint: DatagramId,
+        failure: Failure,
+    ) -> Option<SocketEvent> {
+        let id = *self.datagrams.get(&endpoint)?;
+        let socket = self.sockets.get_mut(&id)?;
+        let Body::Datagram(datagram) = &socket.body else {
+            return None;
+        };
+        // udp(7): only a connected socket hears of errors, and only of fatal ones, unless IP_RECVERR is on.
+        let fatal = match failure {
+            Failure::PortUnreachable
+            | Failure::Refused
+            | Failure::Prohibited
+            | Failure::PacketTooBig => true,
+            Failure::HostUnreachable
+            | Failure::NetUnreachable
+            | Failure::TimedOut
+            | Failure::Reset
+            | Failure::Internal => false,
+        };
+        let v6 = datagram.peer.is_some_and(|peer| peer.is_ipv6()) || socket.peer_is_v6();
+        if !(socket.options.recverr(v6) || datagram.peer.is_some() && fatal) {
+            return None;
+        }
+        let errno = failure.into();
+        socket.error = Some(errno);
+        Some(SocketEvent::DatagramError { socket: id, errno })
+    }
+
+    /// connect(AF_UNSPEC): what bind(2) did not name is given back, the port included.
+    fn dissolve_datagram(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        let binding = socket.unwound_binding();
+        let Body::Datagram(datagram) = &mut socket.body else {
+            return;
+        };
+        if datagram.peer.take().is_none() {
+            return;
+        }
+        socket.error = None;
+        if let Some(endpoint) = datagram.endpoint {
+            if binding.port == 0 {
+                datagram.endpoint = None;
+                self.datagrams.remove(&endpoint);
+                self.stack.datagram_close(endpoint);
+            } else {
+                self.stack.datagram_connect(endpoint, None);
+                self.stack.datagram_bind(endpoint, binding.at());
+            }
+        }
+        self.rebind(id, binding);
+    }
+
+    fn unrouted_dns(&self, to: SocketAddr) -> bool {
+        to.port() == DNS && self.stack.route(to.ip()).is_err()
+    }
+
+    fn refuse(&mut self, id: SocketId, server: SocketAddr, question: &[u8]) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        let to = SocketAddr::new(
+            socket.binding.ip.unwrap_or_else(|| match server {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            }),
+            socket.binding.port,
+        );
+        let Body::Datagram(datagram) = &mut socket.body else {
+            return;
+        };
+        if datagram.refusals.len() >= REFUSALS_MAX
+            || datagram.peer.is_some_and(|peer| peer != server)
+        {
+            return;
+        }
+        if let Some(payload) = dns::refusal(question) {
+            datagram.refusals.push_back(Datagram {
+                from: server,
+                to,
+                payload,
+            });
+            self.answered.insert(id);
+        }
+    }
+}
+
+impl Socket {
+    /// A destination this socket may use, with SO_BROADCAST in mind.
+    fn permitted(&self, destination: Destination) -> Result<SocketAddr, Errno> {
+        match destination {
+            Destination::Unicast(to) | Destination::Multicast(to) => Ok(to),
+            Destination::Broadcast(to) if self.options.is_on(SOL_SOCKET, SO_BROADCAST) => Ok(to),
+            Destination::Broadcast(_) => Err(Errno::EACCES),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What can be read of a socket: options that show its state, TCP_INFO, rows for tables.
+
+use std::net::SocketAddr;
+
+use super::address::{present, present_bound};
+use super::names::*;
+use super::state::{Body, Socket};
+use super::stream::Stream;
+use super::{Family, Kind, OptionValue, SocketId, Sockets};
+use crate::errno::Errno;
+use crate::stack::{Stack, TcpState};
+
+/// Size of `struct tcp_info` (linux/tcp.h, Linux 6.18); programs with an older header ask for a prefix.
+const TCP_INFO_LEN: usize = 280;
+/// Maximum segment size before anything is known (RFC 9293 §3.7.1), bytes.
+const MSS_DEFAULT: usize = 536;
+/// MTU of the loopback, bytes.
+const LOOPBACK_MTU: usize = 65_535;
+
+/// One socket for tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketRow {
+    /// The socket.
+    pub id: SocketId,
+    /// `tcp`, `tcp6`, `udp` or `udp6`.
+    pub protocol: &'static str,
+    /// Local address as getsockname(2) shows it.
+    pub local: SocketAddr,
+    /// Peer as getpeername(2) shows it; also that of a connection attempt.
+    pub remote: Option<SocketAddr>,
+    /// State as ss(8) names it.
+    pub state: &'static str,
+    /// Bytes not yet acknowledged by the peer.
+    pub send_queue: usize,
+    /// Bytes (TCP) or datagrams (UDP) not yet read.
+    pub receive_queue: usize,
+}
+
+impl Sockets {
+    /// All sockets, oldest first.
+    pub fn rows(&self) -> impl Iterator<Item = SocketRow> + '_ {
+        self.sockets
+            .iter()
+            .map(|(id, socket)| self.row(*id, socket))
+    }
+
+    fn row(&self, id: SocketId, socket: &Socket) -> SocketRow {
+        let binding = &socket.binding;
+        let (protocol, remote, state) = match &socket.body {
+            Body::Stream(stream) => {
+                let remote = match stream {
+                    Stream::Connecting { peer, .. } | Stream::Connected { peer, .. } => Some(*peer),
+                    Stream::Idle | Stream::Failed | Stream::Listening { .. } => None,
+                };
+                let protocol = if socket.family == Family::V4 {
+                    "tcp"
+                } else {
+                    "tcp6"
+                };
+                (protocol, remote, name_of(tcp_state(stream, &self.stack)))
+            }
+            Body::Datagram(datagram) => {
+                let protocol = if socket.family == Family::V4 {
+                    "udp"
+                } else {
+                    "udp6"
+                };
+                (
+                    protocol,
+                    datagram.peer,
+                    if datagram.peer.is_some() {
+                        "ESTAB"
+                    } else {
+                        "UNCONN"
+                    },
+                )
+            }
+        };
+        let flow = socket.flow();
+        let receive_queue = match &socket.body {
+            Body::Stream(_) => flow.map_or(0, |flow| self.stack.recv_queue(flow)),
+            Body::Datagram(datagram) => datagram
+                .endpoint
+                .map_or(0, |endpoint| self.stack.datagram_queued(endpoint)),
+        };
+        SocketRow {
+            id,
+            protocol,
+            local: present_bound(socket.family, binding.ip, binding.families, binding.port),
+            remote: remote.map(|peer| present(socket.family, peer)),
+            state,
+            send_queue: flow.map_or(0, |flow| self.stack.send_queue(flow)),
+            receive_queue,
+        }
+    }
+}
+
+/// Options that show the state of a socket rather than what was set; `None`: an ordinary option.
+pub(super) fn option_of_state(
+    socket: &mut Socket,
+    id: SocketId,
+    level: i32,
+    name: i32,
+    stack: &Stack,
+    mtu: usize,
+) -> Option<Result<OptionValue, Errno>> {
+    let stream = matches!(socket.body, Body::Stream(_));
+    let mtu = if socket.peer().is_some_and(|peer| stack.is_local(peer.ip())) {
+        LOOPBACK_MTU
+    } else {
+        mtu
+    };
+    let number = match (level, name) {
+        (SOL_SOCKET, SO_TYPE) => match socket.kind() {
+            Kind::Stream => 1,
+            Kind::Datagram => 2,
+        },
+        (SOL_SOCKET, SO_PROTOCOL) => match socket.kind() {
+            Kind::Stream => 6,
+            Kind::Datagram => 17,
+        },
+        (SOL_SOCKET, SO_DOMAIN) => socket.family.number(),
+        (SOL_SOCKET, SO_ACCEPTCONN) => i32::from(matches!(
+            socket.body,
+            Body::Stream(Stream::Listening { .. })
+        )),
+        (SOL_SOCKET, SO_ERROR) => socket.error.take().map_or(0, |errno| errno.0),
+        (SOL_SOCKET, SO_COOKIE) => {
+            return Some(Ok(OptionValue::bytes(id.0.to_ne_bytes().to_vec())));
+        }
+        (SOL_SOCKET, SO_PEERNAME) => {
+            let peer = socket.peer().ok_or(Errno::ENOTCONN);
+            return Some(
+                peer.map(|peer| OptionValue::bytes(sockaddr(present(socket.family, peer)))),
+            );
+        }
+        (SOL_IP, IP_MTU) | (SOL_IPV6, IPV6_MTU) => {
+            if level == SOL_IPV6 && socket.family == Family::V4 {
+                return None;
+            }
+            if socket.peer().is_none() {
+                return Some(Err(Errno::ENOTCONN));
+            }
+            int(mtu)
+        }
+        (SOL_TCP, TCP_MAXSEG) if stream => {
+            match (socket.peer(), socket.options.value(SOL_TCP, TCP_MAXSEG)) {
+                (Some(_), _) => int(segment(socket, mtu)),
+                (None, 0) => int(MSS_DEFAULT),
+                (None, set) => set,
+            }
+        }
+        (SOL_TCP, TCP_INFO) if stream => return Some(Ok(tcp_info(socket, stack, mtu))),
+        _ => return None,
+    };
+    Some(Ok(OptionValue::int(number)))
+}
+
+/// Largest segment, bytes: the MTU less the fixed headers, at most what TCP_MAXSEG asked for.
+fn segment(socket: &Socket, mtu: usize) -> usize {
+    let headers = if socket.peer_is_v6() { 60 } else { 40 };
+    let wanted = usize::try_from(socket.options.value(SOL_TCP, TCP_MAXSEG)).unwrap_or(0);
+    let most = mtu.saturating_sub(headers);
+    if wanted == 0 { most } else { most.min(wanted) }
+}
+
+/// `struct tcp_info` as far as it is known: the state, sizes, the queue; what the engine does not measure is zero.
+fn tcp_info(socket: &Socket, stack: &Stack, mtu: usize) -> OptionValue {
+    let mut info = vec![0_u8; TCP_INFO_LEN];
+    let Body::Stream(stream) = &socket.body else {
+        return OptionValue::bytes(info);
+    };
+    let mut put = |at: usize, value: usize| {
+        let value = u32::try_from(value).unwrap_or(u32::MAX);
+        info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    };
+    let mss = if socket.peer().is_some() {
+        segment(socket, mtu)
+    } else {
+        MSS_DEFAULT
+    };
+    put(8, 1_000_000); // tcpi_rto, µs: the engine's least
+    put(16, mss); // tcpi_snd_mss
+    put(20, mss); // tcpi_rcv_mss
+    if let Some(flow) = socket.flow() {
+        put(24, stack.send_queue(flow).div_ceil(mss.max(1))); // tcpi_unacked, segments
+        put(60, mtu); // tcpi_pmtu
+        put(84, mss); // tcpi_advmss
+    }
+    put(76, 0x7fff_ffff); // tcpi_snd_ssthresh: none yet
+    put(80, 10); // tcpi_snd_cwnd: RFC 6928
+    put(88, 3); // tcpi_reordering
+    // TIME_WAIT is not of the socket any more: it is CLOSE to its program.
+    info[0] = match tcp_state(stream, stack) {
+        6 => 7,
+        state => state,
+    };
+    OptionValue::bytes(info)
+}
+
+/// The state as the kernel numbers it (net/tcp_states.h).
+fn tcp_state(stream: &Stream, stack: &Stack) -> u8 {
+    match stream {
+        Stream::Idle | Stream::Failed => 7,
+        Stream::Connecting { .. } => 2,
+        Stream::Listening { .. } => 10,
+        Stream::Connected { live: false, .. } | Stream::Connected { flow: None, .. } => 7,
+        Stream::Connected {
+            flow: Some(flow),
+            live: true,
+            ..
+        } => match stack.state(*flow) {
+            Some(TcpState::Established) => 1,
+            Some(TcpState::SynSent) => 2,
+            Some(TcpState::SynReceived) => 3,
+            Some(TcpState::FinWait1) => 4,
+            Some(TcpState::FinWait2) => 5,
+            Some(TcpState::TimeWait) => 6,
+            Some(TcpState::Closed) | None => 7,
+            Some(TcpState::CloseWait) => 8,
+            Some(TcpState::LastAck) => 9,
+            Some(TcpState::Closing) => 11,
+        },
+    }
+}
+
+/// The name ss(8) gives a state.
+const fn name_of(state: u8) -> &'static str {
+    match state {
+        1 => "ESTAB",
+        2 => "SYN-SENT",
+        3 => "SYN-RECV",
+        4 => "FIN-WAIT-1",
+        5 => "FIN-WAIT-2",
+        6 => "TIME-WAIT",
+        8 => "CLOSE-WAIT",
+        9 => "LAST-ACK",
+        10 => "LISTEN",
+        11 => "CLOSING",
+        _ => "UNCONN",
+    }
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6`.
+fn sockaddr(address: SocketAddr) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(28);
+    match address {
+        SocketAddr::V4(v4) => {
+            bytes.extend_from_slice(&2_u16.to_ne_bytes());
+            bytes.extend_from_slice(&v4.port().to_be_bytes());
+            bytes.extend_from_slice(&v4.ip().octets());
+            bytes.extend_from_slice(&[0; 8]);
+        }
+        SocketAddr::V6(v6) => {
+            bytes.extend_from_slice(&10_u16.to_ne_bytes());
+            bytes.extend_from_slice(&v6.port().to_be_bytes());
+            bytes.extend_from_slice(&v6.flowinfo().to_be_bytes());
+            bytes.extend_from_slice(&v6.ip().octets());
+            bytes.extend_from_slice(&v6.scope_id().to_ne_bytes());
+        }
+    }
+    bytes
+}
+
+fn int(value: usize) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,903 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Socket options: which exist on which socket, their defaults, the values and lengths Linux takes.
+//!
+//! Most options are one `int` and one row of [`TABLE`]. What the table cannot say is decided in [`Options::set`] and
+//! [`Options::get`]; what depends on the state of the socket is decided by their caller. Defaults and limits are those of
+//! Linux 6.x, unprivileged (socket(7), ip(7), ipv6(7), tcp(7), udp(7)).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use super::names::*;
+use super::{Family, Kind};
+use crate::errno::Errno;
+use crate::stack::TcpOptions;
+
+/// Multicast groups of one socket (igmp_max_memberships); more: ENOBUFS.
+const MEMBERSHIPS_MAX: usize = 20;
+/// Interface indexes a program sees: lo is 1, netcon0 is 2.
+const INTERFACES: [&str; 2] = ["lo", "netcon0"];
+/// net.core.rmem_max and wmem_max of a machine as distributed.
+const BUFFER_MAX: i32 = 212_992;
+/// SOCK_MIN_RCVBUF and SOCK_MIN_SNDBUF (x86_64).
+const RCVBUF_MIN: i32 = 2_304;
+const SNDBUF_MIN: i32 = 4_608;
+/// Longest interval between retransmissions that TCP_DEFER_ACCEPT counts with, seconds (TCP_RTO_MAX).
+const RTO_MAX: i32 = 120;
+
+/// Which sockets have an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Any,
+    Stream,
+    Datagram,
+}
+
+/// What setsockopt(2) does with the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// 0 stays 0, everything else is 1.
+    Flag,
+    /// A number within bounds; else that error.
+    Range(i32, i32, Errno),
+    /// As `Range`; -1 brings the default back.
+    RangeOrDefault(i32, i32),
+    /// Negative is INT_MAX, 0 is 1, at most that much.
+    LowWater(i32),
+    /// 0 is taken (it changes nothing), everything else refused.
+    OnlyZero(Errno),
+    /// Taken and forgotten.
+    Ignored,
+    /// Cannot be set.
+    ReadOnly(Errno),
+    /// Neither set nor read.
+    Absent(Errno),
+    /// Setting refused whatever the value; reading gives the default.
+    Refused(Errno),
+}
+
+struct Row {
+    level: i32,
+    name: i32,
+    of: Of,
+    default: i32,
+    rule: Rule,
+}
+
+const fn row(level: i32, name: i32, of: Of, default: i32, rule: Rule) -> Row {
+    Row {
+        level,
+        name,
+        of,
+        default,
+        rule,
+    }
+}
+
+use Of::{Any, Datagram, Stream};
+use Rule::{Absent, Flag, Ignored, LowWater, OnlyZero, Range, RangeOrDefault, ReadOnly, Refused};
+
+const INVALID: Errno = Errno::EINVAL;
+const MAX: i32 = i32::MAX;
+
+/// The options that are one `int`. Sorted by level and name.
+static TABLE: &[Row] = &[
+    row(SOL_IP, IP_TOS, Any, 0, Ignored), // see set()
+    row(SOL_IP, IP_TTL, Any, 64, RangeOrDefault(1, 255)),
+    row(SOL_IP, IP_HDRINCL, Any, 0, Refused(Errno::ENOPROTOOPT)),
+    row(SOL_IP, IP_ROUTER_ALERT, Any, 0, Refused(Errno::ENOPROTOOPT)),
+    row(SOL_IP, IP_RECVOPTS, Any, 0, Flag),
+    row(SOL_IP, IP_RETOPTS, Any, 0, Flag),
+    row(SOL_IP, IP_PKTINFO, Any, 0, Flag),
+    row(SOL_IP, IP_MTU_DISCOVER, Any, 1, Range(0, 5, INVALID)),
+    row(SOL_IP, IP_RECVERR, Any, 0, Flag),
+    row(SOL_IP, IP_RECVTTL, Any, 0, Flag),
+    row(SOL_IP, IP_RECVTOS, Any, 0, Flag),
+    row(SOL_IP, IP_FREEBIND, Any, 0, Flag),
+    row(SOL_IP, IP_IPSEC_POLICY, Any, 0, Refused(Errno::EPERM)),
+    row(SOL_IP, IP_XFRM_POLICY, Any, 0, Refused(Errno::EPERM)),
+    row(SOL_IP, IP_PASSSEC, Any, 0, Flag),
+    row(SOL_IP, IP_TRANSPARENT, Any, 0, OnlyZero(Errno::EPERM)),
+    row(SOL_IP, IP_RECVORIGDSTADDR, Any, 0, Flag),
+    row(SOL_IP, IP_MINTTL, Any, 0, Range(0, 255, INVALID)),
+    row(SOL_IP, IP_NODEFRAG, Any, 0, Refused(Errno::ENOPROTOOPT)),
+    row(SOL_IP, IP_CHECKSUM, Any, 0, Flag),
+    row(SOL_IP, IP_BIND_ADDRESS_NO_PORT, Any, 0, Flag),
+    row(SOL_IP, IP_RECVFRAGSIZE, Datagram, 0, Flag),
+    row(SOL_IP, IP_RECVERR_RFC4884, Any, 0, Range(0, 1, INVALID)),
+    row(
+        SOL_IP,
+        IP_MULTICAST_TTL,
+        Datagram,
+        1,
+        RangeOrDefault(0, 255),
+    ),
+    row(SOL_IP, IP_MULTICAST_LOOP, Any, 1, Flag),
+    row(SOL_IP, IP_MULTICAST_ALL, Any, 1, Range(0, 1, INVALID)),
+    row(
+        SOL_IP,
+        IP_UNICAST_IF,
+        Any,
+        0,
+        OnlyZero(Errno::EADDRNOTAVAIL),
+    ),
+    row(SOL_SOCKET, SO_DEBUG, Any, 0, OnlyZero(Errno::EACCES)),
+    row(SOL_SOCKET, SO_REUSEADDR, Any, 0, Flag),
+    row(SOL_SOCKET, SO_DONTROUTE, Any, 0, Flag),
+    row(SOL_SOCKET, SO_BROADCAST, Any, 0, Flag),
+    row(SOL_SOCKET, SO_KEEPALIVE, Any, 0, Flag),
+    row(SOL_SOCKET, SO_OOBINLINE, Any, 0, Flag),
+    row(SOL_SOCKET, SO_NO_CHECK, Any, 0, Flag),
+    row(SOL_SOCKET, SO_PRIORITY, Any, 0, Range(0, 6, Errno::EPERM)),
+    row(SOL_SOCKET, SO_BSDCOMPAT, Any, 0, Ignored),
+    row(SOL_SOCKET, SO_REUSEPORT, Any, 0, Flag),
+    row(SOL_SOCKET, SO_PASSCRED, Any, 0, Absent(Errno::EOPNOTSUPP)),
+    row(SOL_SOCKET, SO_RCVLOWAT, Stream, 1, LowWater(16_777_216)),
+    row(SOL_SOCKET, SO_RCVLOWAT, Datagram, 1, LowWater(MAX)),
+    row(
+        SOL_SOCKET,
+        SO_SNDLOWAT,
+        Any,
+        1,
+        ReadOnly(Errno::ENOPROTOOPT),
+    ),
+    row(SOL_SOCKET, SO_DETACH_FILTER, Any, 0, Absent(Errno::ENOENT)),
+    row(SOL_SOCKET, SO_TIMESTAMP, Any, 0, Flag),
+    row(SOL_SOCKET, SO_SNDBUFFORCE, Any, 0, Absent(Errno::EPERM)),
+    row(SOL_SOCKET, SO_RCVBUFFORCE, Any, 0, Absent(Errno::EPERM)),
+    row(SOL_SOCKET, SO_PASSSEC, Any, 0, Absent(Errno::EOPNOTSUPP)),
+    row(SOL_SOCKET, SO_TIMESTAMPNS, Any, 0, Flag),
+    row(SOL_SOCKET, SO_MARK, Any, 0, Refused(Errno::EPERM)),
+    // Hardware and transmit time stamps do not exist here.
+    row(
+        SOL_SOCKET,
+        SO_TIMESTAMPING,
+        Any,
+        0,
+        OnlyZero(Errno::EOPNOTSUPP),
+    ),
+    row(SOL_SOCKET, SO_RXQ_OVFL, Any, 0, Flag),
+    row(SOL_SOCKET, SO_WIFI_STATUS, Any, 0, Flag),
+    // Reads are native: a peek offset could not be honoured.
+    row(
+        SOL_SOCKET,
+        SO_PEEK_OFF,
+        Any,
+        -1,
+        Range(-1, -1, Errno::EOPNOTSUPP),
+    ),
+    row(SOL_SOCKET, SO_NOFCS, Any, 0, Flag),
+    row(SOL_SOCKET, SO_LOCK_FILTER, Any, 0, Flag),
+    row(SOL_SOCKET, SO_SELECT_ERR_QUEUE, Any, 0, Flag),
+    row(SOL_SOCKET, SO_BUSY_POLL, Any, 0, Range(0, MAX, INVALID)),
+    row(
+        SOL_SOCKET,
+        SO_BPF_EXTENSIONS,
+        Any,
+        64,
+        ReadOnly(Errno::ENOPROTOOPT),
+    ),
+    row(
+        SOL_SOCKET,
+        SO_INCOMING_CPU,
+        Any,
+        -1,
+        Range(i32::MIN, MAX, INVALID),
+    ),
+    row(
+        SOL_SOCKET,
+        SO_INCOMING_NAPI_ID,
+        Any,
+        0,
+        ReadOnly(Errno::ENOPROTOOPT),
+    ),
+    // Completions would be due on the error queue.
+    row(SOL_SOCKET, SO_ZEROCOPY, Any, 0, OnlyZero(Errno::EOPNOTSUPP)),
+    row(
+        SOL_SOCKET,
+        SO_BINDTOIFINDEX,
+        Any,
+        0,
+        Range(0, 2, Errno::ENODEV),
+    ),
+    row(SOL_SOCKET, SO_TIMESTAMP_NEW, Any, 0, Flag),
+    row(SOL_SOCKET, SO_TIMESTAMPNS_NEW, Any, 0, Flag),
+    row(
+        SOL_SOCKET,
+        SO_TIMESTAMPING_NEW,
+        Any,
+        0,
+        OnlyZero(Errno::EOPNOTSUPP),
+    ),
+    row(
+        SOL_SOCKET,
+        SO_PREFER_BUSY_POLL,
+        Any,
+        0,
+        OnlyZero(Errno::EPERM),
+    ),
+    row(SOL_SOCKET, SO_BUF_LOCK, Any, 0, Range(0, 3, INVALID)),
+    row(SOL_SOCKET, SO_TXREHASH, Stream, 1, Range(0, 1, INVALID)),
+    row(SOL_SOCKET, SO_PASSPIDFD, Any, 0, Absent(Errno::EOPNOTSUPP)),
+    row(SOL_SOCKET, SO_PEERPIDFD, Any, 0, Absent(Errno::ENODATA)),
+    row(SOL_TCP, TCP_NODELAY, Stream, 0, Flag),
+    row(SOL_TCP, TCP_MAXSEG, Stream, 0, Ignored), // see set()
+    row(SOL_TCP, TCP_CORK, Stream, 0, Flag),
+    row(
+        SOL_TCP,
+        TCP_KEEPIDLE,
+        Stream,
+        7_200,
+        Range(1, 32_767, INVALID),
+    ),
+    row(
+        SOL_TCP,
+        TCP_KEEPINTVL,
+        Stream,
+        75,
+        Range(1, 32_767, INVALID),
+    ),
+    row(SOL_TCP, TCP_KEEPCNT, Stream, 9, Range(1, 127, INVALID)),
+    row(SOL_TCP, TCP_SYNCNT, Stream, 6, Range(1, 127, INVALID)),
+    row(SOL_TCP, TCP_LINGER2, Stream, 60, Ignored), // see set()
+    row(SOL_TCP, TCP_DEFER_ACCEPT, Stream, 0, Ignored), // see set()
+    row(SOL_TCP, TCP_WINDOW_CLAMP, Stream, 0, Ignored), // see set()
+    row(SOL_TCP, TCP_QUICKACK, Stream, 1, Flag),
+    row(
+        SOL_TCP,
+        TCP_THIN_LINEAR_TIMEOUTS,
+        Stream,
+        0,
+        Range(0, 1, INVALID),
+    ),
+    row(SOL_TCP, TCP_THIN_DUPACK, Stream, 0, OnlyZero(INVALID)),
+    row(SOL_TCP, TCP_USER_TIMEOUT, Stream, 0, Range(0, MAX, INVALID)),
+    row(SOL_TCP, TCP_REPAIR, Stream, 0, Refused(Errno::EPERM)),
+    row(SOL_TCP, TCP_REPAIR_QUEUE, Stream, 0, Absent(Errno::EPERM)),
+    row(SOL_TCP, TCP_QUEUE_SEQ, Stream, 0, Absent(Errno::EPERM)),
+    // Stored without effect: a cookie is never granted, so every connection opens with three segments.
+    row(SOL_TCP, TCP_FASTOPEN, Stream, 0, Range(0, MAX, INVALID)),
+    row(SOL_TCP, TCP_TIMESTAMP, Stream, 0, Refused(Errno::EPERM)),
+    row(
+        SOL_TCP,
+        TCP_NOTSENT_LOWAT,
+        Stream,
+        0,
+        Range(i32::MIN, MAX, INVALID),
+    ),
+    row(SOL_TCP, TCP_SAVE_SYN, Stream, 0, Range(0, 1, INVALID)),
+    row(
+        SOL_TCP,
+        TCP_FASTOPEN_CONNECT,
+        Stream,
+        0,
+        Range(0, 1, INVALID),
+    ),
+    row(
+        SOL_TCP,
+        TCP_FASTOPEN_NO_COOKIE,
+        Stream,
+        0,
+        Range(0, 1, INVALID),
+    ),
+    // Control messages with the queue length are not made on native reads.
+    row(SOL_TCP, TCP_INQ, Stream, 0, OnlyZero(Errno::ENOPROTOOPT)),
+    row(SOL_TCP, TCP_TX_DELAY, Stream, 0, OnlyZero(INVALID)),
+    // Sends are native and not corked; UDP_SEGMENT and UDP_GRO are absent for the same reason.
+    row(SOL_UDP, UDP_CORK, Datagram, 0, OnlyZero(Errno::ENOPROTOOPT)),
+    row(SOL_UDP, UDP_NO_CHECK6_TX, Datagram, 0, Flag),
+    row(SOL_UDP, UDP_NO_CHECK6_RX, Datagram, 0, Flag),
+    row(SOL_IPV6, IPV6_2292PKTINFO, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_2292HOPOPTS, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_2292DSTOPTS, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_2292RTHDR, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_2292HOPLIMIT, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_FLOWINFO, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_UNICAST_HOPS, Any, 64, RangeOrDefault(0, 255)),
+    row(
+        SOL_IPV6,
+        IPV6_MULTICAST_IF,
+        Datagram,
+        0,
+        Range(0, 2, Errno::ENODEV),
+    ),
+    row(
+        SOL_IPV6,
+        IPV6_MULTICAST_HOPS,
+        Datagram,
+        1,
+        RangeOrDefault(0, 255),
+    ),
+    row(SOL_IPV6, IPV6_MULTICAST_LOOP, Any, 1, Range(0, 1, INVALID)),
+    row(SOL_IPV6, IPV6_MTU_DISCOVER, Any, 1, Range(0, 5, INVALID)),
+    row(SOL_IPV6, IPV6_RECVERR, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_V6ONLY, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_MULTICAST_ALL, Any, 1, Flag),
+    row(SOL_IPV6, IPV6_RECVERR_RFC4884, Any, 0, Range(0, 1, INVALID)),
+    row(SOL_IPV6, IPV6_FLOWINFO_SEND, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_IPSEC_POLICY, Any, 0, Absent(Errno::EPERM)),
+    row(SOL_IPV6, IPV6_XFRM_POLICY, Any, 0, Absent(Errno::EPERM)),
+    row(SOL_IPV6, IPV6_RECVPKTINFO, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_RECVHOPLIMIT, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_RECVHOPOPTS, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_RECVRTHDR, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_RECVDSTOPTS, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_RECVPATHMTU, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_DONTFRAG, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_RECVTCLASS, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_TCLASS, Any, 0, RangeOrDefault(0, 255)),
+    row(SOL_IPV6, IPV6_AUTOFLOWLABEL, Any, 1, Flag),
+    row(SOL_IPV6, IPV6_MINHOPCOUNT, Any, 0, Range(0, 255, INVALID)),
+    row(SOL_IPV6, IPV6_RECVORIGDSTADDR, Any, 0, Flag),
+    row(SOL_IPV6, IPV6_TRANSPARENT, Any, 0, OnlyZero(Errno::EPERM)),
+    row(
+        SOL_IPV6,
+        IPV6_UNICAST_IF,
+        Any,
+        0,
+        OnlyZero(Errno::EADDRNOTAVAIL),
+    ),
+    row(SOL_IPV6, IPV6_FREEBIND, Any, 0, Flag),
+];
+
+fn find(kind: Kind, level: i32, name: i32) -> Option<&'static Row> {
+    let start = TABLE.partition_point(|row| (row.level, row.name) < (level, name));
+    TABLE[start..]
+        .iter()
+        .take_while(|row| (row.level, row.name) == (level, name))
+        .find(|row| row.of == Any || (row.of == Stream) == (kind == Kind::Stream))
+}
+
+/// The value of an option as getsockopt(2) would copy it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionValue(Vec<u8>);
+
+impl OptionValue {
+    pub(crate) fn int(value: i32) -> Self {
+        Self(value.to_ne_bytes().to_vec())
+    }
+
+    pub(crate) const fn bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The whole value, in the byte order of the machine.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The `int` in it, if it is one.
+    #[must_use]
+    pub fn as_int(&self) -> Option<i32> {
+        self.0.as_slice().try_into().ok().map(i32::from_ne_bytes)
+    }
+
+    /// What is copied to a program that gave room for `optlen` bytes; the length of the slice is the new `optlen`.
+    ///
+    /// Linux truncates silently. Options of level SOL_IP that fit one byte are written as one byte to a short buffer; names of
+    /// devices, cookies and socket names are not truncated.
+    ///
+    /// # Errors
+    /// EINVAL: `optlen` negative, or too short for an option that is not truncated.
+    pub fn fit(&self, level: i32, name: i32, optlen: i32) -> Result<&[u8], Errno> {
+        let room = usize::try_from(optlen).map_err(|_| Errno::EINVAL)?;
+        let whole = match (level, name) {
+            // IFNAMSIZ whatever the name's length.
+            (SOL_SOCKET, SO_BINDTODEVICE) => !self.0.is_empty() && room < 16,
+            (SOL_SOCKET, SO_COOKIE) => room < self.0.len(),
+            _ => false,
+        };
+        if whole {
+            return Err(Errno::EINVAL);
+        }
+        let byte = level == SOL_IP
+            && (1..4).contains(&room)
+            && self
+                .as_int()
+                .is_some_and(|value| (0..=255).contains(&value));
+        let room = if byte { 1 } else { room };
+        Ok(self.0.get(..room).unwrap_or(&self.0))
+    }
+}
+
+/// The options of one socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    kind: Kind,
+    family: Family,
+    /// What differs from the default.
+    ints: BTreeMap<(i32, i32), i32>,
+    /// SO_LINGER: l_onoff, l_linger.
+    linger: (i32, i32),
+    /// SO_BINDTODEVICE, index into [`INTERFACES`].
+    device: Option<usize>,
+    /// SO_MAX_PACING_RATE, bytes per second. Stored without effect.
+    pacing: u64,
+    /// IP_LOCAL_PORT_RANGE: low, high; 0: not set.
+    port_range: (u16, u16),
+    /// IP_MULTICAST_IF.
+    multicast_v4: Ipv4Addr,
+    /// Groups joined; without effect on what arrives.
+    groups: BTreeSet<IpAddr>,
+}
+
+impl Options {
+    pub(crate) const fn new(kind: Kind, family: Family) -> Self {
+        Self {
+            kind,
+            family,
+            ints: BTreeMap::new(),
+            linger: (0, 0),
+            device: None,
+            pacing: u64::MAX,
+            port_range: (0, 0),
+            multicast_v4: Ipv4Addr::UNSPECIFIED,
+            groups: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// An `int` option: what was set, else the default; 0 if there is no such option.
+    pub(crate) fn value(&self, level: i32, name: i32) -> i32 {
+        self.ints
+            .get(&(level, name))
+            .copied()
+            .or_else(|| find(self.kind, level, name).map(|row| row.default))
+            .unwrap_or(0)
+    }
+
+    /// An `int` option that is on or off.
+    pub(crate) fn is_on(&self, level: i32, name: i32) -> bool {
+        self.value(level, name) != 0
+    }
+
+    /// SO_LINGER as far as it is on.
+    pub(crate) fn linger(&self) -> Option<Duration> {
+        let (on, seconds) = self.linger;
+        // The kernel keeps it unsigned: a negative time is a very long one.
+        (on != 0).then(|| Duration::from_secs(u64::from(seconds.cast_unsigned())))
+    }
+
+    /// The range bind(2) and connect(2) take ports from.
+    pub(crate) fn ephemeral(&self) -> (u16, u16) {
+        let (low, high) = super::ports::EPHEMERAL;
+        let (own_low, own_high) = self.port_range;
+        let range = (
+            if own_low == 0 { low } else { own_low },
+            if own_high == 0 { high } else { own_high },
+        );
+        if range.0 <= range.1 {
+            range
+        } else {
+            (low, high)
+        }
+    }
+
+    /// Bind to any address (IP_FREEBIND, IPV6_FREEBIND).
+    pub(crate) fn freebind(&self) -> bool {
+        self.is_on(SOL_IP, IP_FREEBIND) || self.is_on(SOL_IPV6, IPV6_FREEBIND)
+    }
+
+    /// IP_RECVERR, IPV6_RECVERR: every ICMP error counts.
+    pub(crate) fn recverr(&self, v6: bool) -> bool {
+        if v6 {
+            self.is_on(SOL_IPV6, IPV6_RECVERR)
+        } else {
+            self.is_on(SOL_IP, IP_RECVERR)
+        }
+    }
+
+    /// IP_TTL or IPV6_UNICAST_HOPS for a packet of that family.
+    pub(crate) fn hop_limit(&self, v6: bool) -> u8 {
+        let value = if v6 {
+            self.value(SOL_IPV6, IPV6_UNICAST_HOPS)
+        } else {
+            self.value(SOL_IP, IP_TTL)
+        };
+        // A hop limit of 0 would not leave the host.
+        u8::try_from(value).unwrap_or(64).max(1)
+    }
+
+    /// What the engine is told for a flow of that family.
+    pub(crate) fn tcp(&self, v6: bool) -> TcpOptions {
+        let seconds =
+            |name| Duration::from_secs(u64::from(self.value(SOL_TCP, name).cast_unsigned()));
+        let timeout = self.value(SOL_TCP, TCP_USER_TIMEOUT);
+        let user_timeout =
+            (timeout > 0).then(|| Duration::from_millis(u64::from(timeout.cast_unsigned())));
+        // The first SYN waits one second, each later one twice as long (RFC 6298), at most 120 s (TCP_RTO_MAX).
+        let retries = self.value(SOL_TCP, TCP_SYNCNT).cast_unsigned();
+        let doubling = retries.min(6);
+        let syn = Duration::from_secs(u64::from(
+            (1 << (doubling + 1)) - 1 + (retries - doubling) * RTO_MAX.cast_unsigned(),
+        ));
+        TcpOptions {
+            keepalive: self.is_on(SOL_SOCKET, SO_KEEPALIVE).then(|| {
+                (
+                    seconds(TCP_KEEPIDLE),
+                    seconds(TCP_KEEPINTVL),
+                    self.value(SOL_TCP, TCP_KEEPCNT).cast_unsigned(),
+                )
+            }),
+            user_timeout,
+            nodelay: self.is_on(SOL_TCP, TCP_NODELAY),
+            hop_limit: self.hop_limit(v6),
+            connect_timeout: user_timeout.map_or(syn, |limit| limit.min(syn)),
+        }
+    }
+
+    /// What an accepted socket starts with.
+    pub(crate) fn inherited(&self) -> Self {
+        let mut child = self.clone();
+        for (level, name) in [
+            (SOL_TCP, TCP_DEFER_ACCEPT),
+            (SOL_TCP, TCP_FASTOPEN),
+            (SOL_SOCKET, SO_PRIORITY),
+        ] {
+            child.ints.remove(&(level, name));
+        }
+        child.groups.clear();
+        child
+    }
+
+    /// setsockopt(2), apart from what depends on the state of the socket.
+    ///
+    /// # Errors
+    /// As Linux for an unprivileged program: EINVAL (length, value), ENOPROTOOPT, EPERM, EACCES, ENODEV, ENOENT, EOPNOTSUPP …
+    pub(crate) fn set(&mut self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        if !self.has_level(level) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        match (level, name) {
+            (SOL_SOCKET, SO_LINGER) => {
+                self.linger = (int_at(value, 0)?, int_at(value, 4)?);
+                self.linger.0 = i32::from(self.linger.0 != 0);
+                return Ok(());
+            }
+            (SOL_SOCKET, SO_BINDTODEVICE) => return self.bind_to_device(value),
+            (SOL_SOCKET, SO_MAX_PACING_RATE) => {
+                let rate = int_at(value, 0)?;
+                self.pacing = match value.get(..8).and_then(|bytes| bytes.try_into().ok()) {
+                    Some(bytes) => u64::from_ne_bytes(bytes),
+                    None if rate == -1 => u64::MAX,
+                    None => u64::from(rate.cast_unsigned()),
+                };
+                return Ok(());
+            }
+            (SOL_SOCKET, SO_RCVBUF | SO_SNDBUF) => {
+                let minimum = if name == SO_RCVBUF {
+                    RCVBUF_MIN
+                } else {
+                    SNDBUF_MIN
+                };
+                // Negative is a very large unsigned number; the kernel doubles for its own overhead (socket(7)).
+                let asked = int_at(value, 0)?;
+                let asked = if asked < 0 {
+                    BUFFER_MAX
+                } else {
+                    asked.min(BUFFER_MAX)
+                };
+                self.ints.insert((level, name), (asked * 2).max(minimum));
+                return Ok(());
+            }
+            (SOL_TCP, TCP_CONGESTION) => {
+                let end = value
+                    .iter()
+                    .position(|byte| *byte == 0)
+                    .unwrap_or(value.len())
+                    .min(15);
+                return match &value[..end] {
+                    [] if value.is_empty() => Err(Errno::EINVAL),
+                    b"cubic" => Ok(()),
+                    // The only algorithm there is; tcp(7): an unknown name is ENOENT.
+                    _ => Err(Errno::ENOENT),
+                };
+            }
+            (SOL_TCP, TCP_ULP) => {
+                return Err(if value.is_empty() {
+                    Errno::EINVAL
+                } else {
+                    Errno::ENOENT
+                });
+            }
+            (SOL_IP, IP_OPTIONS) => {
+                return if value.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Errno::EINVAL)
+                };
+            }
+            (SOL_IP, IP_LOCAL_PORT_RANGE) => return self.set_port_range(value),
+            (SOL_IP, IP_MULTICAST_IF) => return self.set_multicast_interface(value),
+            (SOL_IP, IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP) => {
+                let group = value
+                    .get(..4)
+                    .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok())
+                    .map(Ipv4Addr::from);
+                let valid = group.filter(|group| group.is_multicast() && value.len() >= 8);
+                return self.set_membership(valid.map(IpAddr::V4), name == IP_ADD_MEMBERSHIP);
+            }
+            (SOL_IPV6, IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP) => {
+                let group = value
+                    .get(..16)
+                    .and_then(|bytes| <[u8; 16]>::try_from(bytes).ok())
+                    .map(Ipv6Addr::from);
+                let valid = group.filter(|group| group.is_multicast() && value.len() >= 20);
+                return self.set_membership(valid.map(IpAddr::V6), name == IPV6_ADD_MEMBERSHIP);
+            }
+            (SOL_IPV6, IPV6_MTU) => {
+                let mtu = int_at(value, 0)?;
+                return if mtu == 0 || mtu >= 1_280 {
+                    Ok(())
+                } else {
+                    Err(Errno::EINVAL)
+                };
+            }
+            _ => {}
+        }
+        let row = find(self.kind, level, name).ok_or(Errno::ENOPROTOOPT)?;
+        if let (SOL_IP | SOL_IPV6 | SOL_TCP, Absent(errno) | Refused(errno)) = (level, row.rule) {
+            return Err(errno);
+        }
+        let number = number(
+            level,
+            value,
+            matches!(row.rule, Flag | Ignored) && name != IP_FREEBIND,
+        )?;
+        let stored = match (level, name) {
+            (SOL_IP, IP_TOS) => self.traffic_class(number & 255, self.value(level, name)),
+            (SOL_IPV6, IPV6_TCLASS) if (-1..=255).contains(&number) => {
+                self.traffic_class(number.max(0), self.value(level, name))
+            }
+            (SOL_TCP, TCP_MAXSEG) if number == 0 || (88..=32_767).contains(&number) => number,
+            (SOL_TCP, TCP_MAXSEG) => return Err(Errno::EINVAL),
+            // Seconds; negative: no FIN_WAIT2 at all.
+            (SOL_TCP, TCP_LINGER2) if number < 0 => -1,
+            (SOL_TCP, TCP_LINGER2) if number == 0 => row.default,
+            (SOL_TCP, TCP_LINGER2) => number.min(120),
+            (SOL_TCP, TCP_DEFER_ACCEPT) => whole_retransmissions(number),
+            (SOL_TCP, TCP_WINDOW_CLAMP) if number == 0 => 0,
+            (SOL_TCP, TCP_WINDOW_CLAMP) => number.max(RCVBUF_MIN / 2),
+            _ => match row.rule {
+                Flag => i32::from(number != 0),
+                Range(low, high, _) | RangeOrDefault(low, high)
+                    if (low..=high).contains(&number) =>
+                {
+                    number
+                }
+                RangeOrDefault(..) if number == -1 => row.default,
+                Range(_, _, errno) => return Err(errno),
+                RangeOrDefault(..) => return Err(Errno::EINVAL),
+                LowWater(limit) => if number < 0 { MAX } else { number.max(1) }.min(limit),
+                OnlyZero(_) if number == 0 => 0,
+                OnlyZero(errno) | ReadOnly(errno) | Absent(errno) | Refused(errno) => {
+                    return Err(errno);
+                }
+                Ignored => return Ok(()),
+            },
+        };
+        self.ints.insert((level, name), stored);
+        Ok(())
+    }
+
+    /// getsockopt(2), apart from what depends on the state of the socket.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT: no such option. EOPNOTSUPP: no such level on an IPv4 socket. Otherwise the option's own.
+    pub(crate) fn get(&self, level: i32, name: i32) -> Result<OptionValue, Errno> {
+        if !self.has_level(level) {
+            return Err(match self.family {
+                Family::V4 => Errno::EOPNOTSUPP,
+                Family::V6 => Errno::ENOPROTOOPT,
+            });
+        }
+        let value = match (level, name) {
+            (SOL_SOCKET, SO_LINGER) => OptionValue::bytes(ints(&[self.linger.0, self.linger.1])),
+            (SOL_SOCKET, SO_BINDTODEVICE) => {
+                OptionValue::bytes(self.device.map_or_else(Vec::new, |index| {
+                    let mut name = INTERFACES[index].as_bytes().to_vec();
+                    name.push(0);
+                    name
+                }))
+            }
+            (SOL_SOCKET, SO_BINDTOIFINDEX) => OptionValue::int(match self.device {
+                Some(index) => i32::try_from(index).map_or(0, |index| index + 1),
+                None => self.value(level, name),
+            }),
+            (SOL_SOCKET, SO_MAX_PACING_RATE) => {
+                OptionValue::bytes(self.pacing.to_ne_bytes().to_vec())
+            }
+            (SOL_SOCKET, SO_TIMESTAMPING | SO_TIMESTAMPING_NEW) => {
+                OptionValue::bytes(ints(&[0, 0]))
+            }
+            (SOL_SOCKET, SO_RCVBUF | SO_SNDBUF) => OptionValue::int(self.buffer(name)),
+            (SOL_SOCKET, SO_MEMINFO) => {
+                let (receive, send) = (self.buffer(SO_RCVBUF), self.buffer(SO_SNDBUF));
+                OptionValue::bytes(ints(&[0, receive, 0, send, 0, 0, 0, 0, 0]))
+            }
+            // Credentials exist on AF_UNIX only: pid 0, uid and gid -1.
+            (SOL_SOCKET, SO_PEERCRED) => OptionValue::bytes(ints(&[0, -1, -1])),
+            (SOL_SOCKET, SO_PEERGROUPS) => return Err(Errno::ENODATA),
+            (SOL_SOCKET, SO_ATTACH_FILTER) => OptionValue::bytes(Vec::new()),
+            (SOL_TCP, TCP_CONGESTION) => {
+                OptionValue::bytes(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec())
+            }
+            (SOL_TCP, TCP_ULP | TCP_SAVED_SYN | TCP_FASTOPEN_KEY | TCP_CC_INFO)
+            | (SOL_IP, IP_OPTIONS) => OptionValue::bytes(Vec::new()),
+            (SOL_IP, IP_LOCAL_PORT_RANGE) => {
+                let (low, high) = self.port_range;
+                OptionValue::bytes(
+                    (u32::from(low) | u32::from(high) << 16)
+                        .to_ne_bytes()
+                        .to_vec(),
+                )
+            }
+            (SOL_IP, IP_MULTICAST_IF) => OptionValue::bytes(self.multicast_v4.octets().to_vec()),
+            (SOL_IP, IP_MULTICAST_TTL) | (SOL_IPV6, IPV6_MULTICAST_HOPS)
+                if self.kind == Kind::Stream =>
+            {
+                OptionValue::int(1)
+            }
+            (SOL_IPV6, IPV6_MULTICAST_IF) if self.kind == Kind::Stream => OptionValue::int(0),
+            _ => match find(self.kind, level, name) {
+                Some(Row {
+                    rule: Absent(errno),
+                    ..
+                }) => return Err(absent_on_read(*errno)),
+                Some(_) => OptionValue::int(self.value(level, name)),
+                None => return Err(Errno::ENOPROTOOPT),
+            },
+        };
+        Ok(value)
+    }
+
+    fn has_level(&self, level: i32) -> bool {
+        match level {
+            SOL_SOCKET | SOL_IP => true,
+            SOL_TCP => self.kind == Kind::Stream,
+            SOL_UDP => self.kind == Kind::Datagram,
+            SOL_IPV6 => self.family == Family::V6,
+            _ => false,
+        }
+    }
+
+    /// SO_RCVBUF or SO_SNDBUF, doubled as Linux shows them.
+    fn buffer(&self, name: i32) -> i32 {
+        let default = match (self.kind, name) {
+            (Kind::Stream, SO_RCVBUF) => 131_072,
+            (Kind::Stream, _) => 16_384,
+            (Kind::Datagram, _) => BUFFER_MAX,
+        };
+        self.ints
+            .get(&(SOL_SOCKET, name))
+            .copied()
+            .unwrap_or(default)
+    }
+
+    /// TCP owns the two ECN bits.
+    const fn traffic_class(&self, new: i32, old: i32) -> i32 {
+        match self.kind {
+            Kind::Stream => new & !3 | old & 3,
+            Kind::Datagram => new,
+        }
+    }
+
+    fn bind_to_device(&mut self, value: &[u8]) -> Result<(), Errno> {
+        let end = value
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(value.len())
+            .min(15);
+        let name = &value[..end];
+        self.device = if name.is_empty() {
+            None
+        } else {
+            Some(
+                INTERFACES
+                    .iter()
+                    .position(|known| known.as_bytes() == name)
+                    .ok_or(Errno::ENODEV)?,
+            )
+        };
+        Ok(())
+    }
+
+    fn set_port_range(&mut self, value: &[u8]) -> Result<(), Errno> {
+        let range = <[u8; 4]>::try_from(value)
+            .map(u32::from_ne_bytes)
+            .map_err(|_| Errno::EINVAL)?;
+        let (low, high) = ((range & 0xffff) as u16, (range >> 16) as u16);
+        if low != 0 && high != 0 && low > high {
+            return Err(Errno::EINVAL);
+        }
+        self.port_range = (low, high);
+        Ok(())
+    }
+
+    fn set_multicast_interface(&mut self, value: &[u8]) -> Result<(), Errno> {
+        if self.kind == Kind::Stream || value.len() < 4 {
+            return Err(Errno::EINVAL);
+        }
+        // struct in_addr, or the address is the second member of struct ip_mreq and ip_mreqn.
+        let bytes = if value.len() >= 8 {
+            &value[4..8]
+        } else {
+            &value[..4]
+        };
+        self.multicast_v4 = <[u8; 4]>::try_from(bytes)
+            .map(Ipv4Addr::from)
+            .map_err(|_| Errno::EINVAL)?;
+        Ok(())
+    }
+
+    fn set_membership(&mut self, group: Option<IpAddr>, join: bool) -> Result<(), Errno> {
+        if self.kind == Kind::Stream {
+            return Err(Errno::EPROTO);
+        }
+        let group = group.ok_or(Errno::EINVAL)?;
+        if join {
+            if self.groups.contains(&group) {
+                return Err(Errno::EADDRINUSE);
+            }
+            if self.groups.len() >= MEMBERSHIPS_MAX {
+                return Err(Errno::ENOBUFS);
+            }
+            self.groups.insert(group);
+        } else if !self.groups.remove(&group) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        Ok(())
+    }
+}
+
+/// Write-only options answer differently when read.
+fn absent_on_read(errno: Errno) -> Errno {
+    if errno == Errno::EPERM || errno == Errno::ENOENT {
+        Errno::ENOPROTOOPT
+    } else {
+        errno
+    }
+}
+
+/// The number in `value`: SOL_IP also takes one byte, and nothing at all (0) where `empty` says so.
+fn number(level: i32, value: &[u8], empty: bool) -> Result<i32, Errno> {
+    match (level, value) {
+        (SOL_IP, []) if empty => Ok(0),
+        (SOL_IP, [byte] | [byte, _] | [byte, _, _]) => Ok(i32::from(*byte)),
+        _ => int_at(value, 0),
+    }
+}
+
+fn int_at(value: &[u8], at: usize) -> Result<i32, Errno> {
+    let bytes = value
+        .get(at..at + 4)
+        .and_then(|bytes| bytes.try_into().ok());
+    bytes.map(i32::from_ne_bytes).ok_or(Errno::EINVAL)
+}
+
+fn ints(values: &[i32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_ne_bytes())
+        .collect()
+}
+
+/// TCP_DEFER_ACCEPT counts in retransmissions of 1, 2, 4 … seconds: the time is rounded up to a sum of them.
+fn whole_retransmissions(seconds: i32) -> i32 {
+    let (mut period, mut timeout, mut count) = (0, 1, 0);
+    while seconds > period && count < 255 {
+        period += timeout;
+        timeout = (timeout * 2).min(RTO_MAX);
+        count += 1;
+    }
+    period
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One socket: its binding, its options, and what it is doing.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::address::{Family, canonical};
+use super::datagram::DatagramState;
+use super::names::*;
+use super::options::Options;
+use super::ports::{Claim, Transport};
+use super::stream::Stream;
+use super::{BindError, Kind};
+use crate::errno::Errno;
+use crate::stack::{Families, FlowId, Stack};
+
+/// The local side of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Binding {
+    /// Exact address, or `None` for the wildcard of `families`.
+    pub(crate) ip: Option<IpAddr>,
+    /// Families the wildcard stands for; also what the socket can reach while it is not bound.
+    pub(crate) families: Families,
+    /// 0: none yet.
+    pub(crate) port: u16,
+    /// bind(2) named the address: it outlives a connection.
+    pub(crate) ip_locked: bool,
+    /// bind(2) named the port: it outlives a connection.
+    pub(crate) port_locked: bool,
+}
+
+/// What kind of socket, with its state.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Stream(Stream),
+    Datagram(DatagramState),
+}
+
+/// A socket of a program.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) family: Family,
+    pub(crate) options: Options,
+    pub(crate) binding: Binding,
+    /// SO_ERROR.
+    pub(crate) error: Option<Errno>,
+    pub(crate) body: Body,
+}
+
+impl Socket {
+    pub(crate) fn new(family: Family, options: Options) -> Self {
+        let body = match options.kind() {
+            Kind::Stream => Body::Stream(Stream::Idle),
+            Kind::Datagram => Body::Datagram(DatagramState::default()),
+        };
+        let families = match family {
+            Family::V4 => Families::V4,
+            Family::V6 if options.is_on(SOL_IPV6, IPV6_V6ONLY) => Families::V6,
+            Family::V6 => Families::Both,
+        };
+        let binding = Binding {
+            ip: None,
+            families,
+            port: 0,
+            ip_locked: false,
+            port_locked: false,
+        };
+        Self {
+            family,
+            options,
+            binding,
+            error: None,
+            body,
+        }
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        match self.body {
+            Body::Stream(_) => Kind::Stream,
+            Body::Datagram(_) => Kind::Datagram,
+        }
+    }
+
+    pub(crate) const fn transport(&self) -> Transport {
+        match self.body {
+            Body::Stream(_) => Transport::Tcp,
+            Body::Datagram(_) => Transport::Udp,
+        }
+    }
+
+    /// The claim this socket makes with `binding`.
+    pub(crate) fn claim(&self, binding: &Binding) -> Claim {
+        Claim {
+            reuse: self.options.is_on(SOL_SOCKET, SO_REUSEADDR),
+            reuseport: self.options.is_on(SOL_SOCKET, SO_REUSEPORT),
+            listening: matches!(self.body, Body::Stream(Stream::Listening { .. })),
+            by_connect: matches!(
+                self.body,
+                Body::Stream(
+                    Stream::Connecting { chosen: true, .. }
+                        | Stream::Connected { chosen: true, .. }
+                )
+            ),
+            ..Claim::new(binding.ip, binding.families)
+        }
+    }
+
+    /// Reads the address of bind(2).
+    pub(crate) fn bindable(
+        &self,
+        address: SocketAddr,
+        stack: &Stack,
+    ) -> Result<(Option<IpAddr>, Families), BindError> {
+        match (self.family, address) {
+            (Family::V4, SocketAddr::V6(_)) => return Err(Errno::EAFNOSUPPORT.into()),
+            // Shorter than struct sockaddr_in6, which Linux sees before the family.
+            (Family::V6, SocketAddr::V4(_)) => return Err(Errno::EINVAL.into()),
+            (Family::V4, SocketAddr::V4(_)) | (Family::V6, SocketAddr::V6(_)) => {}
+        }
+        let ip = canonical(address).ip();
+        if self.family == Family::V6 && ip.is_ipv4() && self.v6_only() {
+            return Err(Errno::EINVAL.into());
+        }
+        let valid = match (ip, address) {
+            (IpAddr::V4(v4), _) => {
+                if v4.is_unspecified() {
+                    return Ok((None, Families::V4));
+                }
+                v4.is_multicast() || v4.is_broadcast()
+            }
+            (IpAddr::V6(v6), SocketAddr::V6(full)) => {
+                if v6.is_unspecified() {
+                    return Ok((
+                        None,
+                        if self.v6_only() {
+                            Families::V6
+                        } else {
+                            Families::Both
+                        },
+                    ));
+                }
+                let group = v6.is_multicast();
+                if group && self.kind() == Kind::Stream
+                    || v6.is_unicast_link_local() && full.scope_id() == 0
+                {
+                    return Err(Errno::EINVAL.into());
+                }
+                group
+            }
+            (IpAddr::V6(_), SocketAddr::V4(_)) => false,
+        };
+        if valid || stack.is_local(ip) || self.options.freebind() {
+            let families = if ip.is_ipv4() {
+                Families::V4
+            } else {
+                Families::V6
+            };
+            Ok((Some(ip), families))
+        } else {
+            Err(Errno::EADDRNOTAVAIL.into())
+        }
+    }
+
+    /// Not bound, not connected.
+    pub(crate) const fn may_bind(&self) -> bool {
+        let idle = match &self.body {
+            Body::Stream(stream) => matches!(stream, Stream::Idle | Stream::Failed),
+            Body::Datagram(datagram) => datagram.peer.is_none(),
+        };
+        idle && self.binding.port == 0
+    }
+
+    /// IP_BIND_ADDRESS_NO_PORT: bind(2) to port 0 leaves the port to connect(2).
+    pub(crate) fn binds_without_port(&self) -> bool {
+        self.options.is_on(SOL_IP, IP_BIND_ADDRESS_NO_PORT)
+    }
+
+    /// Options whose setting depends on what the socket is doing.
+    pub(crate) const fn may_set(&self, level: i32, name: i32) -> Result<(), Errno> {
+        let connected = matches!(
+            self.body,
+            Body::Stream(Stream::Connecting { .. } | Stream::Connected { .. })
+        );
+        let bound = self.binding.port != 0 || self.binding.ip_locked;
+        let refused = match (level, name) {
+            // ipv6(7): only before bind. tcp(7): only before connect; IP_BIND_ADDRESS_NO_PORT has no such rule.
+            (SOL_IPV6, IPV6_V6ONLY) => bound,
+            (SOL_TCP, TCP_FASTOPEN) => connected,
+            (SOL_TCP, TCP_FASTOPEN_CONNECT) => {
+                connected || matches!(self.body, Body::Stream(Stream::Listening { .. }))
+            }
+            _ => false,
+        };
+        if refused { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
+    /// The flow the engine still has for this socket.
+    pub(crate) const fn flow(&self) -> Option<FlowId> {
+        match &self.body {
+            Body::Stream(Stream::Connecting { flow, .. }) => Some(*flow),
+            Body::Stream(Stream::Connected { flow, .. }) => *flow,
+            Body::Stream(Stream::Idle | Stream::Failed | Stream::Listening { .. })
+            | Body::Datagram(_) => None,
+        }
+    }
+
+    /// The peer getpeername(2) shows, canonical.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match &self.body {
+            Body::Stream(Stream::Connected {
+                peer, live: true, ..
+            }) => Some(*peer),
+            Body::Stream(_) => None,
+            // A UDP socket connected to port 0 has no peer to show.
+            Body::Datagram(datagram) => datagram.peer.filter(|peer| peer.port() != 0),
+        }
+    }
+
+    /// Whether packets of this socket are IPv6, as far as it is decided.
+    pub(crate) fn peer_is_v6(&self) -> bool {
+        match (self.peer(), self.binding.ip) {
+            (Some(peer), _) => peer.is_ipv6(),
+            (None, Some(ip)) => ip.is_ipv6(),
+            (None, None) => self.binding.families != Families::V4,
+        }
+    }
+
+    /// A failed connect(2) has been answered.
+    pub(crate) fn forget_failure(&mut self) {
+        if let Body::Stream(stream @ Stream::Failed) = &mut self.body {
+            *stream = Stream::Idle;
+        }
+    }
+
+    /// What bind(2) asked for, without what connect(2) or listen(2) added.
+    pub(crate) fn unwound_binding(&self) -> Binding {
+        let families = match (self.family, self.binding.ip_locked, self.v6_only()) {
+            (_, true, _) => self.binding.families,
+            (Family::V4, false, _) => Families::V4,
+            // A wildcard bound as ::ffff:0.0.0.0 stays IPv4.
+            (Family::V6, false, _) if self.binding.port_locked && self.binding.ip.is_none() => {
+                self.binding.families
+            }
+            (Family::V6, false, true) => Families::V6,
+            (Family::V6, false, false) => Families::Both,
+        };
+        Binding {
+            ip: self.binding.ip.filter(|_| self.binding.ip_locked),
+            families,
+            port: if self.binding.port_locked {
+                self.binding.port
+            } else {
+                0
+            },
+            ..self.binding
+        }
+    }
+
+    fn v6_only(&self) -> bool {
+        self.options.is_on(SOL_IPV6, IPV6_V6ONLY)
+    }
+}
