@@ -84,3 +84,73 @@ impl Agenda {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::key::{PresharedKey, PrivateKey};
+    use crate::overlay::NetworkIndex;
+    use crate::testing::origin;
+    use crate::wireguard::Tunnel;
+    use crate::wireguard::handshake::{Identity, Remote};
+
+    fn peer() -> Peer {
+        let identity = Identity::new(&PrivateKey::from_random([1; 32]));
+        let other = PrivateKey::from_random([2; 32]).public();
+        let remote = Remote::new(&identity, other, PresharedKey::absent()).unwrap();
+        let mut tunnel = Tunnel::new(remote);
+        tunnel.set_endpoint("192.0.2.1:1".parse().unwrap());
+        Peer::new(NetworkIndex(0), tunnel)
+    }
+
+    #[test]
+    fn a_peer_is_ready_once() {
+        let now = origin();
+        let (mut agenda, mut peers) = (Agenda::default(), Peers::default());
+        let ids = [0, 1].map(|_| peers.insert(peer()).unwrap());
+        for _ in 0..10 {
+            for id in ids {
+                let peer = peers.get_mut(id).unwrap();
+                peer.tunnel
+                    .set_persistent_keepalive(now, Some(Duration::from_secs(25)));
+                agenda.settle(now, id, peer);
+            }
+        }
+        peers.remove(ids[0]);
+        assert_eq!(
+            agenda.pop_ready(&mut peers),
+            Some(ids[1]),
+            "removed peers are skipped"
+        );
+        assert_eq!(agenda.pop_ready(&mut peers), None);
+    }
+
+    #[test]
+    fn a_slot_used_again_is_another_peer() {
+        let mut peers = Peers::default();
+        let first = peers.insert(peer()).unwrap();
+        assert!(peers.remove(first).is_some());
+        let second = peers.insert(peer()).unwrap();
+        assert_ne!(first, second);
+        assert!(peers.get(first).is_none() && peers.remove(first).is_none());
+        assert!(peers.get(second).is_some());
+        assert_eq!(peers.len(), 1);
+    }
+
+    #[test]
+    fn left_overs_do_not_pile_up() {
+        let now = origin();
+        let (mut agenda, mut peers) = (Agenda::default(), Peers::default());
+        for round in 0..200u64 {
+            let id = peers.insert(peer()).unwrap();
+            agenda
+                .deadlines
+                .push(Reverse((now + Duration::from_secs(1000 + round), id)));
+            peers.remove(id);
+            assert_eq!(agenda.pop_due(now, &mut peers), None);
+            assert!(agenda.deadlines.len() <= LEFT_OVERS * 17);
+        }
+    }
+}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A bad network: what the tunnel promises when datagrams are lost, repeated, delayed and reordered.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of packets")]
+
 mod common;
 
 use std::collections::HashSet;
@@ -22,12 +24,12 @@ fn exchange(pair: &mut Pair, seconds: u64) -> (usize, usize) {
         assert_eq!(different.len(), payloads.len(), "a packet arrived twice");
         payloads.len()
     });
-    (usize::try_from(seconds).unwrap() * 40, arrived.iter().sum())
+    ((seconds * 40) as usize, arrived.iter().sum())
 }
 
 #[test]
 fn loss_costs_what_was_lost() {
-    for seed in 0..8 {
+    for seed in 0..3 {
         let mut pair = Pair::new(seed);
         pair.link = Link { loss: 20, ..GOOD };
         let (sent, arrived) = exchange(&mut pair, 400);
@@ -40,7 +42,7 @@ fn loss_costs_what_was_lost() {
 
 #[test]
 fn nothing_arrives_twice() {
-    for seed in 0..8 {
+    for seed in 0..3 {
         let mut pair = Pair::new(seed);
         pair.link = Link { repeat: 50, ..GOOD };
         let (sent, arrived) = exchange(&mut pair, 200);
@@ -50,7 +52,7 @@ fn nothing_arrives_twice() {
 
 #[test]
 fn reordering_costs_nothing() {
-    for seed in 0..8 {
+    for seed in 0..3 {
         let mut pair = Pair::new(seed);
         pair.link = Link {
             jitter: millis(300),
@@ -67,7 +69,7 @@ fn reordering_costs_nothing() {
 
 #[test]
 fn everything_at_once() {
-    for seed in 0..16 {
+    for seed in 0..6 {
         let mut pair = Pair::with(seed, |_, peer| peer.persistent_keepalive = Some(20));
         pair.link = Link {
             delay: millis(80),

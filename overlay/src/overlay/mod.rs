@@ -343,6 +343,3 @@ fn check_mtu(mtu: usize) -> Result<(), ConfigError> {
         Err(ConfigError::InvalidMtu)
     }
 }
-
-#[cfg(test)]
-mod tests;

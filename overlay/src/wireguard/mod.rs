@@ -536,6 +536,3 @@ impl Tunnel {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

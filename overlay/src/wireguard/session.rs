@@ -253,4 +253,211 @@ fn release<Owner: Copy>(session: Option<Box<Session>>, indices: &mut IndexTable<
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::time::Duration;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::random::Random;
+    use crate::testing::origin;
+
+    const DATA: &[u8] = b"sixteen bytes...";
+
+    /// Two sides and what they share.
+    struct Scene {
+        now: Instant,
+        random: Random,
+        indices: IndexTable<u32>,
+        sides: [Sessions; 2],
+        handshakes: u8,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let sides = [Sessions::default(), Sessions::default()];
+            Self {
+                now: origin(),
+                random: Random::new(&[0; 32]),
+                indices: IndexTable::new(),
+                sides,
+                handshakes: 0,
+            }
+        }
+
+        /// A handshake begun by `initiator`; only the responder's half of it if the response is lost.
+        fn handshake(&mut self, initiator: usize, response_arrives: bool) {
+            self.handshakes += 1;
+            let keys = [[self.handshakes; 32], [self.handshakes + 100; 32]].map(Zeroizing::new);
+            let [send, receive] = keys;
+            let theirs = TransportKeys {
+                send: receive.clone(),
+                receive: send.clone(),
+            };
+            let ours = TransportKeys { send, receive };
+            let local = self.indices.allocate(&mut self.random, 0);
+            let remote = self.indices.allocate(&mut self.random, 0);
+            let responder = Session::new(self.now, Role::Responder, remote, local, &theirs);
+            self.sides[1 - initiator].insert(responder, &mut self.indices);
+            if response_arrives {
+                let session = Session::new(self.now, Role::Initiator, local, remote, &ours);
+                self.sides[initiator].insert(session, &mut self.indices);
+            } else {
+                self.indices.release(local);
+            }
+        }
+
+        fn seal(&mut self, from: usize) -> Option<Vec<u8>> {
+            let mut message = vec![0; TRANSPORT_HEADER];
+            message.extend_from_slice(DATA);
+            message.extend_from_slice(&[0; TAG_LEN]);
+            self.sides[from]
+                .seal(self.now, &mut message)
+                .then_some(message)
+        }
+
+        fn open(&mut self, to: usize, mut message: Vec<u8>) -> Result<bool, DropReason> {
+            let header = TransportHeader::parse(message.first_chunk().unwrap());
+            let sessions = &mut self.sides[to];
+            let opened =
+                sessions.open(self.now, header.receiver, &mut message, &mut self.indices)?;
+            assert_eq!(opened.payload, DATA);
+            Ok(opened.confirmed)
+        }
+    }
+
+    #[test]
+    fn the_responder_waits_for_proof() {
+        let mut scene = Scene::new();
+        scene.handshake(0, true);
+        assert!(scene.seal(1).is_none());
+        let proof = scene.seal(0).unwrap();
+        assert_eq!(scene.open(1, proof.clone()), Ok(true));
+        assert_eq!(scene.open(1, proof), Err(DropReason::Replayed));
+        let answer = scene.seal(1).unwrap();
+        assert_eq!(scene.open(0, answer), Ok(false));
+    }
+
+    #[test]
+    fn packets_on_their_way_survive_one_renewal() {
+        let mut scene = Scene::new();
+        scene.handshake(0, true);
+        let first = [
+            scene.seal(0).unwrap(),
+            scene.seal(0).unwrap(),
+            scene.seal(0).unwrap(),
+        ];
+        let [one, two, three] = first;
+        assert_eq!(scene.open(1, one), Ok(true));
+        scene.handshake(0, true);
+        assert_eq!(
+            scene.open(1, two),
+            Ok(false),
+            "unproved sessions replace nothing"
+        );
+        let proof = scene.seal(0).unwrap();
+        assert_eq!(scene.open(1, proof), Ok(true));
+        assert_eq!(scene.open(1, three), Ok(false));
+        let old = scene.seal(1).unwrap();
+        assert_eq!(scene.open(0, old), Ok(false));
+    }
+
+    #[test]
+    fn both_sessions_of_simultaneous_handshakes_decrypt() {
+        let mut scene = Scene::new();
+        // Each side answers the other before it reads the answer to its own.
+        for initiator in 0..2 {
+            scene.handshake(initiator, true);
+        }
+        for from in 0..2 {
+            let message = scene.seal(from).unwrap();
+            assert!(scene.open(1 - from, message).is_ok(), "{from}");
+        }
+    }
+
+    #[test]
+    fn indices_live_as_long_as_their_sessions() {
+        let mut scene = Scene::new();
+        for round in 0..50 {
+            scene.handshake(round % 2, round % 3 != 0);
+            if let Some(message) = scene.seal(round % 2) {
+                let _ = scene.open(1 - round % 2, message);
+            }
+            assert!(scene.indices.len() <= 6);
+        }
+        for side in &mut scene.sides {
+            side.clear(&mut scene.indices);
+        }
+        assert_eq!(scene.indices.len(), 0);
+    }
+
+    #[test]
+    fn age_ends_both_directions() {
+        let mut scene = Scene::new();
+        scene.handshake(0, true);
+        let start = scene.now;
+        let [early, late] = [scene.seal(0).unwrap(), scene.seal(0).unwrap()];
+        scene.now = start + REJECT_AFTER_TIME - Duration::from_nanos(1);
+        assert_eq!(scene.open(1, early), Ok(true));
+        assert!(scene.seal(0).is_some() && scene.seal(1).is_some());
+        scene.now = start + REJECT_AFTER_TIME;
+        assert_eq!(scene.open(1, late), Err(DropReason::SessionExpired));
+        assert!(scene.seal(0).is_none() && scene.seal(1).is_none());
+    }
+
+    #[test]
+    fn age_asks_the_initiator_only() {
+        let mut scene = Scene::new();
+        scene.handshake(0, true);
+        let proof = scene.seal(0).unwrap();
+        assert_eq!(scene.open(1, proof), Ok(true));
+        let start = scene.now;
+        let ages = |scene: &Scene, age| {
+            let [one, two] = &scene.sides;
+            let now = start + age;
+            assert!(!two.age_on_send(now) && !two.age_on_receive(now));
+            (one.age_on_send(now), one.age_on_receive(now))
+        };
+        let moment = Duration::from_nanos(1);
+        assert_eq!(ages(&scene, REKEY_AFTER_TIME - moment), (false, false));
+        assert_eq!(ages(&scene, REKEY_AFTER_TIME), (true, false));
+        assert_eq!(
+            ages(&scene, REKEY_AFTER_TIME_RECEIVING - moment),
+            (true, false)
+        );
+        assert_eq!(ages(&scene, REKEY_AFTER_TIME_RECEIVING), (true, true));
+    }
+
+    #[test]
+    fn counters_end_both_directions() {
+        let mut scene = Scene::new();
+        scene.handshake(0, true);
+        let counter = |scene: &mut Scene, number| {
+            scene.sides[0].current.as_mut().unwrap().next_counter = number;
+        };
+        counter(&mut scene, REKEY_AFTER_MESSAGES - 1);
+        assert!(!scene.sides[0].age_on_send(scene.now));
+        assert!(scene.seal(0).is_some());
+        assert!(scene.sides[0].age_on_send(scene.now));
+        counter(&mut scene, REJECT_AFTER_MESSAGES - 1);
+        let last = scene.seal(0).unwrap();
+        assert_eq!(scene.open(1, last), Ok(true));
+        assert!(scene.seal(0).is_none());
+        // A sender that goes on regardless is not followed.
+        let mut beyond = vec![0; 64];
+        counter(&mut scene, REJECT_AFTER_MESSAGES);
+        scene.sides[0].current.as_mut().unwrap().seal(&mut beyond);
+        assert_eq!(scene.open(1, beyond), Err(DropReason::SessionExpired));
+    }
+
+    #[test]
+    fn a_forged_packet_does_not_move_the_window() {
+        let mut scene = Scene::new();
+        scene.handshake(0, true);
+        let genuine = scene.seal(0).unwrap();
+        let mut forged = genuine.clone();
+        forged[8..16].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        assert_eq!(scene.open(1, forged), Err(DropReason::Forged));
+        assert_eq!(scene.open(1, genuine), Ok(true));
+    }
+}
