@@ -3,7 +3,7 @@
 //!
 //! `NETCON_SOCKET` names the socket itself. Otherwise it is `supervisor.sock` in the first of: `netcon` in
 //! `$XDG_RUNTIME_DIR`, `netcon` in `/run/user/<uid>` (each if it is there, ours, and nobody else may write to it), and
-//! `/tmp/netcon-<uid>`. That folder must be a real directory of ours with mode 0700: whoever could swap the socket would
+//! `/tmp/netcon-<uid>`. That folder must be a real directory of ours that nobody else may enter: whoever could swap the socket would
 //! serve our programs.
 
 use std::ffi::OsString;
@@ -193,7 +193,7 @@ impl Surroundings {
                 owner: meta.uid(),
             });
         }
-        if meta.mode() & 0o777 != 0o700 {
+        if meta.mode() & 0o077 != 0 {
             return Err(RuntimeError::Mode {
                 path: path.to_owned(),
                 mode: meta.mode() & 0o777,

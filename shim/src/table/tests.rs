@@ -83,6 +83,31 @@ fn nothing_of_the_foreign_abi_reaches_the_supervisor() {
 }
 
 #[test]
+fn every_socket_call_of_i386_is_refused() {
+    let io_uring = 425..=427;
+    let socket_to_shutdown = 359..=373;
+    let others = [
+        102, /* socketcall */
+        337, /* recvmmsg */
+        345, /* sendmmsg */
+        417, /* recvmmsg_time64 */
+        438,
+    ];
+    for number in socket_to_shutdown.chain(io_uring).chain(others) {
+        assert_eq!(
+            decide_foreign(number, &[0; 6]),
+            Decision::Errno(ENOSYS),
+            "{number}"
+        );
+    }
+    assert_eq!(
+        decide_foreign(54, &[3, 0x8912, 0, 0, 0, 0]),
+        Decision::Errno(ENOSYS)
+    );
+    assert_eq!(decide_foreign(172, &[4, 0, 0, 0, 0, 0]), Decision::Errno(0));
+}
+
+#[test]
 fn families() {
     let decide = |number, family| decide(number, &[family, 1, 0, 0, 0, 0]);
     for number in [41, 53] {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every failure of the shim: one sentence, and 125, 126 or 127.
 
+use crate::support::sys::without_seccomp;
 use crate::support::{
     Script, Supervisor, assert_fails, folder, is_root, shim_path, stdout, write_program,
 };
@@ -176,6 +177,28 @@ fn what_a_supervisor_can_do() {
         for _ in 0..10 {
             assert_fails(&supervisor.run(&["--net", "demo", "true"]), 125, words);
         }
+    }
+}
+
+#[test]
+fn kernels_and_containers_without_seccomp() {
+    let supervisor = Supervisor::start(Script::Serve);
+    let cases: [(i32, &[&str]); 4] = [
+        (
+            libc::EINVAL,
+            &["no seccomp user notification", "Linux 5.14"],
+        ),
+        (
+            libc::ENOSYS,
+            &["no seccomp user notification", "Linux 5.14"],
+        ),
+        (libc::EPERM, &["forbidden", "profile"]),
+        (libc::EBUSY, &["already runs under", "outside"]),
+    ];
+    for (errno, words) in cases {
+        let mut command = supervisor.shim(&["true"]);
+        without_seccomp(&mut command, u16::try_from(errno).unwrap());
+        assert_fails(&command.output().unwrap(), 125, words);
     }
 }
 
