@@ -31,16 +31,17 @@ def relay(listen, target, path):
                 try:
                     if end is front:
                         data, client = front.recvfrom(65535)
-                        back.send(data)
                     else:
                         data = back.recv(65535)
-                        if client:
-                            front.sendto(data, client)
+                    if kept < COPY_LIMIT:
+                        kept += len(data)
+                        copies.write(len(data).to_bytes(2, "big") + data)
+                    if end is front:
+                        back.send(data)
+                    elif client:
+                        front.sendto(data, client)
                 except ConnectionRefusedError:
-                    continue  # the supervisor on the other side is gone
-                if kept < COPY_LIMIT:
-                    kept += len(data)
-                    copies.write(len(data).to_bytes(2, "big") + data)
+                    continue  # the supervisor on the other side is not there
 
 
 def check(path, word):
