@@ -933,7 +933,7 @@ fn rows_for_tables() {
 fn random_calls_are_harmless() {
     for seed in 0..30 {
         let mut world = World::new();
-        let mut random = sockets_world::Dice(seed);
+        let mut random = Dice(seed);
         let mut ids: Vec<(usize, SocketId)> = Vec::new();
         let places = [
             "127.0.0.1:80",
@@ -962,9 +962,10 @@ fn random_calls_are_harmless() {
                 2 | 3 => drop(host.connect(now, id, ConnectTo::Address(place))),
                 4 => drop(host.connect(now, id, ConnectTo::Unspecified)),
                 5 => drop(host.shutdown(now, id, i32::try_from(random.below(4)).unwrap())),
-                6 => {
-                    drop(host.udp_send(now, id, (random.below(2) == 0).then_some(place), b"hello"))
-                }
+                6 => drop(
+                    host.udp_send(now, id, (random.below(2) == 0).then_some(place), b"hello")
+                        .map_err(|errno| errno.to_string()),
+                ),
                 7 => drop(set(
                     host,
                     now,

@@ -18,6 +18,8 @@ mod datagram;
 mod dns;
 mod info;
 pub mod names;
+mod option_table;
+mod option_value;
 mod options;
 mod ports;
 mod state;
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 pub use self::address::Family;
 pub use self::datagram::ConnectTo;
 pub use self::info::SocketRow;
-pub use self::options::OptionValue;
+pub use self::option_value::OptionValue;
 pub use self::stream::{Connect, Listen, Shutdown};
 
 use self::address::{AF_INET, AF_INET6, present_bound};
@@ -38,6 +40,7 @@ use self::names::{IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOL_IPV6, SOL_SOCKET}
 use self::options::Options;
 use self::ports::{Claim, Ports, Random, Transport};
 use self::state::{Binding, Body, Socket};
+use self::stream::Stream;
 use crate::errno::Errno;
 use crate::stack::{DatagramId, Event, Families, FlowId, ListenerId, LocalAddr, Stack, TcpState};
 
@@ -313,6 +316,9 @@ impl Sockets {
         if outcome.is_ok() && level == SOL_IPV6 && name == IPV6_V6ONLY {
             let only = socket.options.is_on(SOL_IPV6, IPV6_V6ONLY);
             socket.binding.families = if only { Families::V6 } else { Families::Both };
+        }
+        if let Body::Stream(Stream::Listening { changed, .. }) = &mut socket.body {
+            *changed = Some(now);
         }
         if let Some(flow) = socket.flow() {
             let options = socket.options.tcp(socket.peer_is_v6());

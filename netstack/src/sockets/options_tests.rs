@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Options against what Linux 6.18 answered an unprivileged program.
 
+use super::super::option_table::TABLE;
 use super::*;
+
+/// Socket, level, name, value set, value read.
+type Case = ((Kind, Family), i32, i32, i32, Result<i32, Errno>);
 
 const T4: (Kind, Family) = (Kind::Stream, Family::V4);
 const U4: (Kind, Family) = (Kind::Datagram, Family::V4);
@@ -43,7 +47,7 @@ fn table_is_sorted_and_defaults_obey_their_rule() {
 #[test]
 fn values_as_linux_takes_and_shows_them() {
     let inval = Err(Errno::EINVAL);
-    let rows: &[((Kind, Family), i32, i32, i32, Result<i32, Errno>)] = &[
+    let rows: &[Case] = &[
         (T4, SOL_SOCKET, SO_REUSEADDR, 5, Ok(1)),
         (U4, SOL_SOCKET, SO_REUSEPORT, -1, Ok(1)),
         (T4, SOL_SOCKET, SO_KEEPALIVE, 300, Ok(1)),

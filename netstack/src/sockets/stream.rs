@@ -50,7 +50,11 @@ pub(crate) enum Stream {
         live: bool,
     },
     /// Waits for connections.
-    Listening { listener: ListenerId },
+    Listening {
+        listener: ListenerId,
+        /// When an option was set after listen(2): the engine knows the earlier ones.
+        changed: Option<Instant>,
+    },
 }
 
 /// What connect(2) came to.
@@ -99,7 +103,7 @@ impl Sockets {
     /// EOPNOTSUPP: not a stream socket. EINVAL: connected or connecting. `InUse`: EADDRINUSE.
     pub fn listen(
         &mut self,
-        now: Instant,
+        _now: Instant,
         id: SocketId,
         backlog: i32,
     ) -> Result<Listen, BindError> {
@@ -114,7 +118,7 @@ impl Sockets {
             + 1;
         match stream {
             Stream::Idle => {}
-            Stream::Listening { listener } => {
+            Stream::Listening { listener, .. } => {
                 let listener = *listener;
                 self.stack.set_backlog(listener, backlog);
                 return Ok(Listen::Updated(listener));
@@ -141,9 +145,15 @@ impl Sockets {
         }
         let options = socket.options.tcp(socket.peer_is_v6());
         let listener = self.stack.listen(binding.at(), backlog, &options);
-        self.set_stream(id, Stream::Listening { listener }, binding);
+        self.set_stream(
+            id,
+            Stream::Listening {
+                listener,
+                changed: None,
+            },
+            binding,
+        );
         self.listeners.insert(listener, id);
-        let _ = now;
         Ok(Listen::Started(listener))
     }
 
@@ -250,7 +260,7 @@ impl Sockets {
             Body::Stream(Stream::Listening { .. }) if answer == Shutdown::Write => {
                 Ok(Shutdown::Ignored)
             }
-            Body::Stream(Stream::Listening { listener }) => {
+            Body::Stream(Stream::Listening { listener, .. }) => {
                 let listener = *listener;
                 self.dissolve(now, id);
                 Ok(Shutdown::Listener(listener))
@@ -400,7 +410,7 @@ impl Sockets {
                     self.stack.release(now, flow);
                 }
             }
-            Stream::Listening { listener } => {
+            Stream::Listening { listener, .. } => {
                 self.listeners.remove(&listener);
                 self.stack.unlisten(now, listener);
                 self.drop_unannounced(now, listener);
@@ -495,6 +505,15 @@ impl Sockets {
             ip_locked: parent.binding.ip_locked,
             port_locked: parent.binding.port_locked,
         };
+        if let Body::Stream(Stream::Listening {
+            changed: Some(changed),
+            ..
+        }) = parent.body
+        {
+            // An instant of the past is as good: it is a lower bound of deadlines.
+            self.stack
+                .set_options(changed, flow, &child.options.tcp(peer.is_ipv6()));
+        }
         let socket = self.insert(child);
         self.flows.insert(flow, socket);
         Some(SocketEvent::Incoming {

@@ -160,9 +160,12 @@ impl World {
         self.connect(at, client, destination).unwrap();
         self.run();
         let events = self.take(server);
-        let accepted = events.iter().find_map(|event| match event {
-            SocketEvent::Incoming { socket, .. } => Some(*socket),
-            _ => None,
+        let accepted = events.iter().find_map(|event| {
+            if let SocketEvent::Incoming { socket, .. } = event {
+                Some(*socket)
+            } else {
+                None
+            }
         });
         (client, accepted.expect("a connection comes in"))
     }
