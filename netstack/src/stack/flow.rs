@@ -15,8 +15,29 @@ const DATA_TIMEOUT: Duration = Duration::from_secs(924);
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(100);
 /// How long an orphan waits for the peer's FIN (Linux: tcp_fin_timeout).
 const FIN_WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest duration of an option: more would overflow clocks.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// smoltcp's acknowledgement delay.
 const ACK_DELAY: Duration = Duration::from_millis(10);
+
+impl TcpOptions {
+    /// With durations that can be added to any time, and a hop limit that is not 0 (RFC 1122 §3.2.1.7).
+    pub(super) fn bounded(&self) -> Self {
+        Self {
+            keepalive: self.keepalive.map(|(idle, interval, count)| {
+                (
+                    idle.min(LONGEST),
+                    interval.clamp(Duration::from_secs(1), LONGEST),
+                    count.max(1),
+                )
+            }),
+            user_timeout: self.user_timeout.map(|limit| limit.min(LONGEST)),
+            nodelay: self.nodelay,
+            hop_limit: self.hop_limit.max(1),
+            connect_timeout: self.connect_timeout.min(LONGEST),
+        }
+    }
+}
 
 /// Addresses of a connection seen from this end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,7 +82,7 @@ impl Endpoint {
         socket.set_ack_delay(Some(ACK_DELAY.into()));
         socket.set_timeout(None);
         socket.set_keep_alive(None);
-        socket.set_hop_limit(Some(options.hop_limit.max(1)));
+        socket.set_hop_limit(Some(options.hop_limit));
     }
 
     pub(super) fn socket(&self) -> &tcp::Socket<'static> {
@@ -315,9 +336,10 @@ impl Flow {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Connecting { deadline } | Stage::HalfOpen { deadline, .. } => Some(deadline),
-            Stage::Open => earliest(self.give_up_at(DATA_TIMEOUT), self.probe_at()),
+            Stage::Open => earliest(self.give_up_at(), self.probe_at()),
+            // Without an owner only progress counts: a peer must not hold the rings with a closed window.
             Stage::Orphan { waiting } => earliest(
-                self.give_up_at(ORPHAN_TIMEOUT),
+                self.stalled.map(|since| since + ORPHAN_TIMEOUT),
                 waiting.map(|since| since + FIN_WAIT_TIMEOUT),
             ),
             Stage::Ended { .. } => None,
@@ -332,7 +354,7 @@ impl Flow {
         match self.stage {
             Stage::Connecting { .. } | Stage::HalfOpen { .. } => Due::GiveUp { reset: false },
             Stage::Open => {
-                if self.give_up_at(DATA_TIMEOUT).is_some_and(|at| at <= now) {
+                if self.give_up_at().is_some_and(|at| at <= now) {
                     return Due::GiveUp { reset: true };
                 }
                 self.probe(now)
@@ -352,20 +374,20 @@ impl Flow {
             .options
             .user_timeout
             .is_some_and(|limit| now >= self.heard + limit);
-        if self.probes >= count.max(1) || (self.probes > 0 && silent_for_user) {
+        if self.probes >= count || (self.probes > 0 && silent_for_user) {
             return Due::GiveUp { reset: true };
         }
         self.probes += 1;
         if let Some(socket) = self.socket_mut() {
-            socket.set_keep_alive(Some(interval.max(Duration::from_secs(1)).into()));
+            socket.set_keep_alive(Some(interval.into()));
         }
         Due::Probe
     }
 
-    fn give_up_at(&self, limit: Duration) -> Option<Instant> {
+    fn give_up_at(&self) -> Option<Instant> {
         let since = self.stalled?;
         // A peer that answers window probes is alive: only TCP_USER_TIMEOUT counts then.
-        let unheard = since.max(self.heard) + limit;
+        let unheard = since.max(self.heard) + DATA_TIMEOUT;
         let user = self.options.user_timeout.map(|user| since + user);
         Some(user.map_or(unheard, |user| user.min(unheard)))
     }
@@ -375,7 +397,7 @@ impl Flow {
         if self.stalled.is_some() {
             return None;
         }
-        Some(self.heard + idle + interval.max(Duration::from_secs(1)) * self.probes)
+        Some(self.heard + idle + interval * self.probes)
     }
 }
 

@@ -36,7 +36,8 @@ impl Stack {
         if self.flows.len() >= self.config.limits.flows {
             return Err(ConnectError::TooMany);
         }
-        let mut endpoint = self.pool.take(options);
+        let options = options.bounded();
+        let mut endpoint = self.pool.take(&options);
         let isn = self.interfaces.isn(now, self.secrets.isn_offset(&tuple));
         let begun = self.interfaces.with_isn(path, isn, |interface| {
             endpoint
@@ -59,7 +60,7 @@ impl Stack {
                     path,
                     stage,
                     endpoint,
-                    options.clone(),
+                    options,
                     now,
                 ))
             })
@@ -74,7 +75,7 @@ impl Stack {
     /// Listens at an address. Several listeners on one address share new connections by a hash of the 4-tuple; other
     /// conflicts are the caller's to decide.
     pub fn listen(&mut self, at: LocalAddr, backlog: usize, options: &TcpOptions) -> ListenerId {
-        self.listeners.add(at, backlog, options.clone())
+        self.listeners.add(at, backlog, options.bounded())
     }
 
     /// Changes how many connections may be half-open; at least 16 always may.
@@ -283,9 +284,10 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(id.0) else {
             return;
         };
+        let options = options.bounded();
         flow.options = options.clone();
         if let Some(socket) = flow.socket_mut() {
-            socket.set_hop_limit(Some(options.hop_limit.max(1)));
+            socket.set_hop_limit(Some(options.hop_limit));
             if options.keepalive.is_none() {
                 socket.set_keep_alive(None);
             }

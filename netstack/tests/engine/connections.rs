@@ -452,3 +452,74 @@ fn unanswered_data_times_out() {
         assert!(world.saw(A, &Event::Reset(a, Failure::TimedOut)));
     }
 }
+
+#[test]
+fn a_smaller_path_mtu_is_obeyed() {
+    let mut world = World::new(18, Link::GOOD);
+    let (a, b, _) = world.connected(80);
+    world.keep_log = true;
+    world.write(A, a, &[1; 5000]);
+    world.flush();
+    let big = world
+        .log
+        .iter()
+        .find(|(_, packet)| packet.len() == 1420)
+        .unwrap()
+        .1
+        .clone();
+    let mut error = vec![
+        0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1,
+    ];
+    error.extend_from_slice(&[3, 4, 0, 0, 0, 0, 0x05, 0x14]);
+    error.extend_from_slice(&big[..28]);
+    world.hosts[A].handle_packet(world.now, &error);
+    world.run_for(Duration::from_secs(5));
+    world.read(B, b);
+    world.log.clear();
+    world.write(A, a, &[1; 50_000]);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.read(B, b).0.len(), 50_000);
+    let largest = world
+        .log
+        .iter()
+        .filter(|(from, _)| *from == A)
+        .map(|(_, packet)| packet.len())
+        .max();
+    assert_eq!(largest, Some(1280), "the class below 1300");
+}
+
+#[test]
+fn absurd_options_are_bounded() {
+    let mut world = World::new(19, Link::GOOD);
+    let absurd = TcpOptions {
+        keepalive: Some((Duration::MAX, Duration::MAX, u32::MAX)),
+        user_timeout: Some(Duration::MAX),
+        nodelay: true,
+        hop_limit: 0,
+        connect_timeout: Duration::MAX,
+    };
+    world.hosts[B].listen(any(80), usize::MAX, &absurd);
+    let flow = world.hosts[A]
+        .connect(world.now, at(v4(A), 1), at(v4(B), 80), &absurd)
+        .unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert!(world.saw(A, &Event::Connected(flow)));
+    world.hosts[A].set_options(world.now, flow, &absurd);
+    world.write(A, flow, b"x");
+    world.run_for(Duration::from_secs(1));
+}
+
+#[test]
+fn an_orphan_ends_although_its_peer_keeps_the_window_closed() {
+    let mut world = World::new(20, Link::GOOD);
+    let (a, b, _) = world.connected(80);
+    // Fill the peer's ring and ours; the peer never reads and answers window probes.
+    for _ in 0..3 {
+        world.write(A, a, &[1; 70_000]);
+        world.run_for(Duration::from_secs(5));
+    }
+    world.hosts[A].release(world.now, a);
+    world.run_for(Duration::from_secs(200));
+    assert_eq!(world.hosts[A].sizes().flows, 0);
+    assert!(world.saw(B, &Event::Reset(b, Failure::Reset)));
+}
