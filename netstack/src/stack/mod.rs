@@ -24,6 +24,7 @@ mod lifecycle;
 mod listener;
 mod pool;
 mod queue;
+mod reassembly;
 mod slab;
 mod tcp;
 mod timers;
@@ -43,7 +44,7 @@ pub use self::types::*;
 
 use self::address::{Addresses, Routes};
 use self::datagram::Datagrams;
-use self::flow::{Flow, Tuple, earliest};
+use self::flow::{Flow, Tuple};
 use self::hash::{Secrets, TableKey};
 use self::icmp::RateLimit;
 use self::interface::Interfaces;
@@ -51,6 +52,7 @@ use self::lifecycle::TRIM_INTERVAL;
 use self::listener::Listeners;
 use self::pool::Pool;
 use self::queue::Queue;
+use self::reassembly::Reassembly;
 use self::slab::Slab;
 use self::timers::Timers;
 use self::tombstone::Tombstones;
@@ -79,6 +81,7 @@ pub struct Stack {
     listeners: Listeners,
     datagrams: Datagrams,
     tombstones: Tombstones,
+    reassembly: Reassembly,
     timers: Timers,
     turns: Turns,
     /// Replies and datagrams for the sink.
@@ -111,6 +114,7 @@ impl Stack {
             listeners: Listeners::new(key),
             datagrams: Datagrams::new(key),
             tombstones: Tombstones::new(key),
+            reassembly: Reassembly::new(key),
             timers: Timers::default(),
             turns: Turns::default(),
             egress: Queue::new(EGRESS_QUEUE),
@@ -161,10 +165,15 @@ impl Stack {
     /// When [`Self::handle_timeout`] should be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        earliest(
-            earliest(self.timers.next(), self.tombstones.next()),
+        [
+            self.timers.next(),
+            self.tombstones.next(),
+            self.reassembly.next(),
             self.trim_at,
-        )
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Lets time pass.
@@ -179,6 +188,7 @@ impl Stack {
         }
         self.compact();
         self.tombstones.expire(now);
+        self.reassembly.expire(now);
         if self.trim_at.is_some_and(|at| at <= now) {
             self.pool.trim();
             self.egress.trim();

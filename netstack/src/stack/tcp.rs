@@ -104,7 +104,7 @@ impl Stack {
     #[must_use]
     pub fn listener_for(&self, packet: &[u8]) -> Option<ListenerId> {
         let ip = IpPacket::parse(packet)?;
-        if ip.protocol != wire::TCP || ip.fragment || !self.addresses.is_own(ip.dst) {
+        if ip.protocol != wire::TCP || ip.fragment.is_some() || !self.addresses.is_own(ip.dst) {
             return None;
         }
         let segment = Segment::parse(ip.payload)?;

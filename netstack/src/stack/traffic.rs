@@ -80,17 +80,26 @@ impl Stack {
             self.counters.misaddressed += 1;
             return;
         }
-        if ip.fragment {
-            self.counters.fragments += 1;
-            return;
+        match ip.fragment {
+            None => self.handle_whole(now, &ip),
+            Some(fragment) => {
+                self.counters.fragments += 1;
+                let whole = self.reassembly.add(now, &ip, fragment);
+                if let Some(ip) = whole.as_deref().and_then(IpPacket::parse) {
+                    self.handle_whole(now, &ip);
+                }
+            }
         }
+    }
+
+    fn handle_whole(&mut self, now: Instant, ip: &IpPacket<'_>) {
         match ip.protocol {
-            wire::TCP => self.handle_tcp(now, &ip, Path::Overlay { class: 0 }),
-            wire::UDP => self.handle_udp(now, &ip),
-            wire::ICMP | wire::ICMPV6 => self.handle_icmp(now, &ip),
+            wire::TCP => self.handle_tcp(now, ip, Path::Overlay { class: 0 }),
+            wire::UDP => self.handle_udp(now, ip),
+            wire::ICMP | wire::ICMPV6 => self.handle_icmp(now, ip),
             // RFC 8200 §4.7: nothing follows.
             59 => {}
-            _ => self.send_protocol_unreachable(now, &ip),
+            _ => self.send_protocol_unreachable(now, ip),
         }
     }
 

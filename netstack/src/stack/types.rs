@@ -235,7 +235,7 @@ pub struct Counters {
     pub malformed: u64,
     /// Dropped: source or destination that may not arrive from the overlay.
     pub misaddressed: u64,
-    /// Dropped: fragments.
+    /// Fragments received.
     pub fragments: u64,
     /// Dropped: SYNs for a full or paused listener, or at `Limits::flows`.
     pub syns_dropped: u64,

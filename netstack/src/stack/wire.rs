@@ -29,10 +29,20 @@ pub(super) struct IpPacket<'a> {
     /// The packet without what follows its own length.
     pub(super) bytes: &'a [u8],
     pub(super) payload: &'a [u8],
-    /// A fragment other than a whole packet.
-    pub(super) fragment: bool,
+    /// Set unless the packet is whole.
+    pub(super) fragment: Option<Fragment>,
     /// IPv6 extension headers stand between.
     pub(super) extended: bool,
+}
+
+/// Where a fragment belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fragment {
+    pub(super) id: u32,
+    /// Bytes.
+    pub(super) offset: usize,
+    /// It is not the last one.
+    pub(super) more: bool,
 }
 
 impl<'a> IpPacket<'a> {
@@ -51,7 +61,11 @@ impl<'a> IpPacket<'a> {
                     protocol: ip.next_header().into(),
                     bytes: packet.get(..total)?,
                     payload: packet.get(header..total)?,
-                    fragment: ip.more_frags() || ip.frag_offset() != 0,
+                    fragment: (ip.more_frags() || ip.frag_offset() != 0).then(|| Fragment {
+                        id: u32::from(ip.ident()),
+                        offset: usize::from(ip.frag_offset()),
+                        more: ip.more_frags(),
+                    }),
                     extended: false,
                 })
             }
@@ -65,10 +79,10 @@ impl<'a> IpPacket<'a> {
         let bytes = packet.get(..IPV6_HEADER + usize::from(ip.payload_len()))?;
         let mut protocol: u8 = ip.next_header().into();
         let mut at = IPV6_HEADER;
-        let mut fragment = false;
+        let mut fragment = None;
         let mut walked = 0;
         // RFC 8200 §4.1: hop-by-hop 0, routing 43, fragment 44, destination options 60.
-        while matches!(protocol, 0 | 43 | 44 | 60) && !fragment {
+        while matches!(protocol, 0 | 43 | 44 | 60) && fragment.is_none() {
             walked += 1;
             if walked > EXTENSIONS {
                 return None;
@@ -80,7 +94,12 @@ impl<'a> IpPacket<'a> {
             };
             let header = bytes.get(at..at + len)?;
             if protocol == 44 {
-                fragment = u16::from_be_bytes([header[2], header[3]]) & 0xfff9 != 0;
+                let field = be16(header, 2)?;
+                fragment = (field & 0xfff9 != 0).then_some(Fragment {
+                    id: be32(header, 4)?,
+                    offset: usize::from(field & 0xfff8),
+                    more: field & 1 != 0,
+                });
             }
             protocol = header[0];
             at += len;
@@ -311,7 +330,13 @@ impl Quoted {
 }
 
 /// Writes the IP header over `out` and returns what follows it.
-fn write_ip(out: &mut [u8], src: IpAddr, dst: IpAddr, protocol: u8, hop_limit: u8) -> &mut [u8] {
+pub(super) fn write_ip(
+    out: &mut [u8],
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: u8,
+    hop_limit: u8,
+) -> &mut [u8] {
     match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let total = u16::try_from(out.len()).unwrap_or(u16::MAX);

@@ -274,3 +274,97 @@ fn icmp_errors_out_are_rate_limited() {
     let errors = world.log.iter().filter(|(from, _)| *from == B).count();
     assert_eq!(errors, 50);
 }
+
+/// A UDP datagram from A:99 to B:53 cut into fragments of at most `size` bytes of payload (a multiple of 8).
+fn fragments(payload: &[u8], size: usize, six: bool) -> Vec<Vec<u8>> {
+    let mut udp = vec![0, 99, 0, 53, 0, 0, 0, 0];
+    udp.extend_from_slice(payload);
+    let len = u16::try_from(udp.len()).unwrap();
+    udp[4..6].copy_from_slice(&len.to_be_bytes());
+    let mut packets = Vec::new();
+    for (index, part) in udp.chunks(size).enumerate() {
+        let offset = index * size;
+        let more = offset + part.len() < udp.len();
+        let mut packet = Vec::new();
+        if six {
+            let (IpAddr::V6(from), IpAddr::V6(to)) = (v6(A), v6(B)) else {
+                unreachable!()
+            };
+            let len = u16::try_from(part.len() + 8).unwrap();
+            packet.extend_from_slice(&[0x60, 0, 0, 0]);
+            packet.extend_from_slice(&len.to_be_bytes());
+            packet.extend_from_slice(&[44, 64]);
+            packet.extend_from_slice(&from.octets());
+            packet.extend_from_slice(&to.octets());
+            packet.extend_from_slice(&[17, 0]);
+            packet.extend_from_slice(
+                &(u16::try_from(offset).unwrap() | u16::from(more)).to_be_bytes(),
+            );
+            packet.extend_from_slice(&[0, 0, 0, 7]);
+        } else {
+            let len = u16::try_from(part.len() + 20).unwrap();
+            let field = u16::try_from(offset / 8).unwrap() | u16::from(more) << 13;
+            packet.extend_from_slice(&[0x45, 0]);
+            packet.extend_from_slice(&len.to_be_bytes());
+            packet.extend_from_slice(&[0, 7]);
+            packet.extend_from_slice(&field.to_be_bytes());
+            packet.extend_from_slice(&[64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        }
+        packet.extend_from_slice(part);
+        packets.push(packet);
+    }
+    packets
+}
+
+#[test]
+fn fragments_are_put_together_in_any_order() {
+    let payload: Vec<u8> = (0..60_000u32)
+        .map(|index| u8::try_from(index % 251).unwrap())
+        .collect();
+    for six in [false, true] {
+        let mut world = World::new(9, Link::GOOD);
+        let server = world.hosts[B].datagram_open(any(53));
+        let packets = fragments(&payload, 1280, six);
+        for packet in packets.iter().rev().chain(&packets[1..]) {
+            world.hosts[B].handle_packet(world.now, packet);
+        }
+        assert_eq!(
+            world.hosts[B].datagram_recv(server).unwrap().payload,
+            payload
+        );
+        assert!(world.hosts[B].datagram_recv(server).is_none());
+        // The repetitions are an incomplete datagram, and are forgotten.
+        assert!(world.hosts[B].poll_timeout().is_some());
+        world.run_for(Duration::from_secs(31));
+        assert_eq!(world.hosts[B].poll_timeout(), None);
+    }
+}
+
+#[test]
+fn overlapping_fragments_drop_the_datagram() {
+    let mut world = World::new(10, Link::GOOD);
+    let server = world.hosts[B].datagram_open(any(53));
+    let first = fragments(&[1; 4000], 1280, false);
+    let other = fragments(&[2; 4000], 1024, false);
+    world.hosts[B].handle_packet(world.now, &first[0]);
+    world.hosts[B].handle_packet(world.now, &other[1]);
+    for packet in &first[1..] {
+        world.hosts[B].handle_packet(world.now, packet);
+    }
+    assert!(world.hosts[B].datagram_recv(server).is_none());
+}
+
+#[test]
+fn a_flood_of_fragments_is_bounded() {
+    let mut world = World::new(11, Link::GOOD);
+    world.hosts[B].datagram_open(any(53));
+    let first = &fragments(&[1; 4000], 1280, false)[0];
+    for id in 0..20_000u16 {
+        let mut packet = first.clone();
+        packet[4..6].copy_from_slice(&id.to_be_bytes());
+        world.hosts[B].handle_packet(world.now, &packet);
+    }
+    world.run_for(Duration::from_secs(31));
+    assert_eq!(world.hosts[B].poll_timeout(), None);
+    assert_eq!(world.hosts[B].counters().panics, 0);
+}
