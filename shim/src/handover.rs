@@ -32,7 +32,7 @@ pub const PREAMBLE: [u8; 8] = *b"NETCON\0\x01";
 pub const VERSION: u16 = 1;
 /// Longest message, kind and body, in bytes.
 pub const MAX_MESSAGE: usize = 16 * 1024;
-/// Longest argv[0] said in [`Hello`], in bytes; longer ones are cut.
+/// Longest argv\[0\] said in [`Hello`], in bytes; longer ones are cut.
 pub const MAX_ARGV0: usize = 4096;
 /// Longest network name, in bytes; a longer one is no network's.
 pub const MAX_NETWORK: usize = 256;
