@@ -185,7 +185,8 @@ impl Sockets {
         &self.stack
     }
 
-    /// The engine: packets, data of flows, timers. Flows, listeners and datagram endpoints are ended by the model only.
+    /// The engine: packets, data of flows, timers. Listeners and datagram endpoints are ended by the model only; a flow that is
+    /// over may be aborted here, its socket lives on until [`Sockets::close`].
     pub const fn stack_mut(&mut self) -> &mut Stack {
         &mut self.stack
     }
