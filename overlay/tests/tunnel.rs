@@ -463,3 +463,22 @@ fn a_clock_that_goes_back_does_not_lock_us_out() {
     pair.run(secs(1));
     assert_eq!(pair.sides[1].received.len(), 1);
 }
+
+#[test]
+fn packets_are_not_forgotten_by_a_caller_who_polls_late() {
+    let mut pair = Pair::new(1);
+    assert_eq!(pair.send(0, b"patience"), Err(NotSent::Queued));
+    pair.run(millis(5));
+    let mut response = pair
+        .log
+        .iter()
+        .find(|datagram| datagram.kind() == RESPONSE)
+        .unwrap()
+        .clone();
+    let (now, unix) = (pair.now, pair.unix());
+    let side = &mut pair.sides[0].overlay;
+    let _ = side.handle_datagram(now, unix, response.from, &mut response.bytes);
+    pair.now += secs(181);
+    pair.run(secs(1));
+    assert_eq!(pair.payloads(1), [b"patience"]);
+}

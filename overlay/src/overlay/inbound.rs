@@ -199,3 +199,122 @@ impl Overlay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NetworkIndex, PeerConfig};
+    use super::*;
+    use crate::key::PrivateKey;
+    use crate::testing::origin;
+
+    const UNIX: Duration = Duration::from_secs(1_700_000_000);
+
+    /// Two overlays with a session that side 0 may send with.
+    fn connected(now: Instant, addr: SocketAddr) -> [Overlay; 2] {
+        let keys = [1, 2].map(|byte| PrivateKey::from_random([byte; 32]));
+        let mut sides = [Overlay::new([1; 32]), Overlay::new([2; 32])];
+        for (here, there) in [(0, 1), (1, 0)] {
+            sides[here]
+                .add_network(NetworkIndex(0), keys[here].clone(), 1420)
+                .unwrap();
+            let config = PeerConfig {
+                public_key: keys[there].public(),
+                preshared_key: None,
+                endpoint: Some(addr),
+                allowed_ips: vec!["0.0.0.0/0".parse().unwrap()],
+                persistent_keepalive: (here == 0).then_some(25),
+            };
+            sides[here].set_peer(now, NetworkIndex(0), config).unwrap();
+        }
+        let mut out = Vec::new();
+        for (here, there) in [(0, 1), (1, 0), (0, 1)] {
+            assert!(sides[here].poll_transmit(now, UNIX, &mut out).is_some());
+            let received = sides[there].handle_datagram(now, UNIX, addr, &mut out);
+            assert!(matches!(received, Received::Handled));
+        }
+        sides
+    }
+
+    /// Seals what `encapsulate` would refuse, without padding: a peer's software need not be ours.
+    fn seal(side: &mut Overlay, now: Instant, plain: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; TRANSPORT_HEADER];
+        message.extend_from_slice(plain);
+        message.extend_from_slice(&[0; 16]);
+        let id = *side.networks[&NetworkIndex(0)]
+            .peers
+            .values()
+            .next()
+            .unwrap();
+        let peer = side.peers.get_mut(id).unwrap();
+        let mut env = Env {
+            now,
+            unix: UNIX,
+            random: &mut side.random,
+            indices: &mut side.indices,
+            drops: &mut side.drops,
+            owner: id,
+        };
+        assert!(
+            peer.tunnel
+                .encapsulate(&mut env, &mut message, plain.len())
+                .is_ok()
+        );
+        message
+    }
+
+    #[test]
+    fn sealed_garbage_is_not_handed_up() {
+        let (now, addr) = (origin(), "192.0.2.1:1".parse().unwrap());
+        let mut sides = connected(now, addr);
+        let mut packet = [0; 40];
+        packet[0] = 0x45;
+        let with_len = |len: u8| {
+            let mut packet = packet;
+            packet[3] = len;
+            packet
+        };
+        let whole = with_len(40);
+        let cases: [(&[u8], Option<usize>); 9] = [
+            (&[0], None),
+            (&[0x45], None),
+            (&[0x45; 19], None),
+            (&with_len(0), None),
+            (&with_len(19), None),
+            (&with_len(41), None),
+            (&[0x65; 39], None),
+            (&with_len(20), Some(20)),
+            (&whole, Some(40)),
+        ];
+        for (plain, expected) in cases {
+            let mut message = seal(&mut sides[0], now, plain);
+            let len = match sides[1].handle_datagram(now, UNIX, addr, &mut message) {
+                Received::Packet { packet, .. } => Some(packet.len()),
+                Received::Dropped(DropReason::NotIp) => None,
+                other @ (Received::Handled | Received::Dropped(_)) => panic!("{other:?}"),
+            };
+            assert_eq!(len, expected);
+        }
+        // No allowed IP holds an IPv6 source.
+        let mut message = seal(
+            &mut sides[0],
+            now,
+            &[&[0x60, 0, 0, 0, 0, 0][..], &[0; 34]].concat(),
+        );
+        let received = sides[1].handle_datagram(now, UNIX, addr, &mut message);
+        assert!(matches!(
+            received,
+            Received::Dropped(DropReason::ForbiddenSource)
+        ));
+    }
+
+    #[test]
+    fn the_largest_datagram_udp_can_carry_opens() {
+        let (now, addr) = (origin(), "192.0.2.1:1".parse().unwrap());
+        let mut sides = connected(now, addr);
+        let mut plain = vec![0; 65_507 - 32];
+        plain[..4].copy_from_slice(&[0x45, 0, 0xFF, 0xC3]);
+        let mut message = seal(&mut sides[0], now, &plain);
+        let received = sides[1].handle_datagram(now, UNIX, addr, &mut message);
+        assert!(matches!(received, Received::Packet { packet, .. } if packet.len() == 65_475));
+    }
+}

@@ -205,7 +205,9 @@ impl Tunnel {
     /// Whether [`Self::poll`] has a message.
     pub(crate) fn has_output(&self, now: Instant) -> bool {
         let attempt_due = self.attempt.as_ref().is_some_and(|attempt| attempt.due);
-        let packet_due = (self.keepalive || !self.staged.is_empty()) && self.sessions.can_send(now);
+        // Without a session and an attempt at one, a poll begins the attempt.
+        let packet_due =
+            self.has_packets() && (self.attempt.is_none() || self.sessions.can_send(now));
         self.endpoint.is_some() && (self.response.is_some() || attempt_due || packet_due)
     }
 
@@ -222,6 +224,10 @@ impl Tunnel {
             out.extend_from_slice(&response[..]);
             self.tx_bytes += out.len() as u64;
             return Some(endpoint);
+        }
+        if self.has_packets() && !self.sessions.can_send(env.now) {
+            // The session ended while they waited to be polled.
+            self.want_handshake(env.now, false);
         }
         if self.attempt.as_ref().is_some_and(|attempt| attempt.due)
             && self.initiate(env, identity, out)
@@ -241,6 +247,10 @@ impl Tunnel {
             None => return None,
         }
         self.seal(env, out).then_some(endpoint)
+    }
+
+    fn has_packets(&self) -> bool {
+        self.keepalive || !self.staged.is_empty()
     }
 
     fn stage(&mut self, env: &mut Env<'_>, padded: Vec<u8>) {
