@@ -42,7 +42,7 @@ def private_loopback(w, family):
         untouched(host)
 
 
-@test("host-addresses")
+@test("host-addresses", needs=("ip",))
 def host_addresses(w):
     """The host's own addresses are not part of the network."""
     text = subprocess.run(["ip", "-o", "-4", "addr"], capture_output=True, text=True, check=False).stdout
