@@ -121,7 +121,7 @@ impl Stack {
     /// The listener on this host that a connection to `to` would reach (one of several with SO_REUSEPORT).
     #[must_use]
     pub fn listener_at(&self, to: SocketAddr) -> Option<ListenerId> {
-        if !self.addresses.is_own(to.ip()) {
+        if !self.is_local(to.ip()) {
             return None;
         }
         self.listeners.find(

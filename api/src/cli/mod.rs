@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The `netcon` command: arguments, requests, tables, exit codes.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its purpose
+
+mod args;
+mod table;
+
+use self::args::{Args, Cli, NetworkVerb, PeerVerb};
+use self::table::Table;
+use crate::client::{Client, ClientError};
+use crate::model::{AddPeer, AddedPeer, Container, CreateNetwork, ImportNetwork, Imported, Network, Peer, Status};
+use crate::route::encode;
+use clap::Parser;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("netcon: {}", failure.sentence);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// How it ends: the numbers are a promise to scripts (`netcon --help`).
+struct Failure {
+    code: u8,
+    sentence: String,
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            ClientError::NoSupervisor { .. } => 3,
+            ClientError::Refused(refused) if refused.status == 404 => 5,
+            ClientError::Refused(refused) if refused.code == "bad_file" => 6,
+            ClientError::Refused(_) => 4,
+            ClientError::Broken(_) => 1,
+        };
+        Self { code, sentence: error.to_string() }
+    }
+}
+
+/// Longest file that is read as a configuration, bytes.
+const MAX_FILE: u64 = 512 * 1024;
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let client = Client::new()?;
+    let json = args.json;
+    match &args.command {
+        Cli::Status => show(json, client.request("GET", "/status", None::<&()>)?, status),
+        Cli::Network(NetworkVerb::Create { name, addresses, mtu }) => {
+            let body = CreateNetwork { name: name.clone(), addresses: addresses.clone(), mtu: *mtu };
+            show(json, client.request("POST", "/networks", Some(&body))?, network)
+        }
+        Cli::Network(NetworkVerb::List) => show(json, client.request("GET", "/networks", None::<&()>)?, networks),
+        Cli::Network(NetworkVerb::Show { name }) => {
+            show(json, client.request("GET", &format!("/networks/{}", encode(name)), None::<&()>)?, network)
+        }
+        Cli::Network(NetworkVerb::Delete { name }) => {
+            let path = format!("/networks/{}", encode(name));
+            show(json, client.request("DELETE", &path, None::<&()>)?, |n: &Network| println!("network {} is deleted", n.name))
+        }
+        Cli::Network(NetworkVerb::Import { file, name }) => {
+            let (config, fallback_name) = read_config(file)?;
+            let body = ImportNetwork { config, name: name.clone(), fallback_name };
+            show(json, client.request("POST", "/networks/import", Some(&body))?, imported)
+        }
+        Cli::Peer(PeerVerb::Add(add)) => {
+            let body = AddPeer {
+                name: Some(add.name.clone()),
+                public_key: add.public_key.clone(),
+                preshared_key: None,
+                endpoint: add.endpoint.clone(),
+                allowed_ips: add.allowed_ips.clone(),
+                persistent_keepalive: add.keepalive,
+                our_endpoint: add.our_endpoint.clone(),
+            };
+            if add.public_key.is_none() && !add.export {
+                return Err(Failure {
+                    code: 2,
+                    sentence: "give the peer's key with --public-key, or have a configuration with fresh keys printed with --export"
+                        .to_owned(),
+                });
+            }
+            let path = format!("/networks/{}/peers", encode(&add.network));
+            let answer = client.request("POST", &path, Some(&body))?;
+            if json || !add.export {
+                return show(json, answer, |added: &AddedPeer| peers(&vec![added.peer.clone()]));
+            }
+            let added: AddedPeer = typed(answer)?;
+            eprintln!(
+                "peer {} is added ({}); this configuration holds its private key and is not kept here",
+                add.name,
+                added.peer.allowed_ips.join(", ")
+            );
+            print!("{}", added.config.unwrap_or_default());
+            Ok(())
+        }
+        Cli::Peer(PeerVerb::List { network }) => {
+            show(json, client.request("GET", &format!("/networks/{}/peers", encode(network)), None::<&()>)?, peers)
+        }
+        Cli::Peer(PeerVerb::Remove { network, peer }) => {
+            let path = format!("/networks/{}/peers/{}", encode(network), encode(peer));
+            show(json, client.request("DELETE", &path, None::<&()>)?, |p: &Peer| println!("peer {} is removed", display_name(p)))
+        }
+        Cli::Ps => show(json, client.request("GET", "/containers", None::<&()>)?, containers),
+    }
+}
+
+fn read_config(file: &std::path::Path) -> Result<(String, Option<String>), Failure> {
+    let bad = |reason: &dyn std::fmt::Display| Failure { code: 6, sentence: format!("cannot read {}: {reason}", file.display()) };
+    let stdin = file.as_os_str() == "-";
+    let mut text = String::new();
+    let read = if stdin {
+        std::io::stdin().take(MAX_FILE).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|opened| opened.take(MAX_FILE).read_to_string(&mut text))
+    };
+    read.map_err(|error| bad(&error))?;
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).filter(|_| !stdin).map(str::to_owned);
+    Ok((text, stem))
+}
+
+fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|error| ClientError::Broken(error.to_string()).into())
+}
+
+/// Prints what the API said: as it is for programs, by `table` for people.
+fn show<T: DeserializeOwned>(json: bool, value: Value, table: impl FnOnce(&T)) -> Result<(), Failure> {
+    if json {
+        println!("{value:#}");
+    } else {
+        table(&typed(value)?);
+    }
+    Ok(())
+}
+
+fn status(status: &Status) {
+    println!("netcon-supervisor {}, up {}", status.version, span(status.uptime_seconds));
+    println!("overlay on UDP port {}", status.udp_port);
+    println!("state in {}", status.state_directory);
+    println!("{} networks, {} containers", status.networks, status.containers);
+    for broken in &status.broken_files {
+        println!("not used: {}: {}", broken.path, broken.reason);
+    }
+}
+
+fn network(network: &Network) {
+    println!("network     {} ({})", network.name, network.id);
+    match &network.failure {
+        None => println!("status      OK"),
+        Some(failure) => println!("status      FAILED: {failure}"),
+    }
+    println!("addresses   {}", network.assigned_addresses.join(", "));
+    println!("public key  {}", network.public_key);
+    println!("listens on  UDP port {}, MTU {}", network.listen_port, network.mtu);
+    for route in &network.routes {
+        println!("route       {} via {}", route.target, route.via);
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "the type that was parsed")]
+fn networks(all: &Vec<Network>) {
+    let mut table = Table::new(&["NAME", "ID", "STATUS", "ADDRESSES", "PEERS"]);
+    for network in all {
+        let status = if network.failure.is_none() { "OK" } else { "FAILED" };
+        table.row([
+            network.name.clone(),
+            network.id.clone(),
+            status.to_owned(),
+            network.assigned_addresses.join(", "),
+            network.peers.to_string(),
+        ]);
+    }
+    print!("{table}");
+}
+
+fn imported(imported: &Imported) {
+    network(&imported.network);
+    for ignored in &imported.ignored {
+        eprintln!("netcon: ignored: {ignored}");
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "the type that was parsed")]
+fn peers(all: &Vec<Peer>) {
+    let mut table = Table::new(&["NAME", "ADDRESSES", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]);
+    for peer in all {
+        let handshake = peer.last_handshake.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span(since(at))));
+        table.row([
+            display_name(peer).to_owned(),
+            peer.allowed_ips.join(", "),
+            peer.endpoint.clone().unwrap_or_else(|| "-".to_owned()),
+            handshake,
+            bytes(peer.rx_bytes),
+            bytes(peer.tx_bytes),
+        ]);
+    }
+    print!("{table}");
+}
+
+#[expect(clippy::ptr_arg, reason = "the type that was parsed")]
+fn containers(all: &Vec<Container>) {
+    let mut table = Table::new(&["ID", "NETWORK", "PID", "SOCKETS", "UP", "PROGRAM"]);
+    for container in all {
+        table.row([
+            container.id.to_string(),
+            container.network.clone(),
+            container.pid.to_string(),
+            container.sockets.to_string(),
+            span(since(container.started)),
+            container.program.clone(),
+        ]);
+    }
+    print!("{table}");
+}
+
+fn display_name(peer: &Peer) -> &str {
+    peer.name.as_deref().unwrap_or(&peer.public_key)
+}
+
+#[expect(clippy::disallowed_methods, reason = "ages in tables are of the moment they are printed")]
+fn since(unix: u64) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    now.as_secs().saturating_sub(unix)
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..=9_999 => format!("{count} B"),
+        10_000..=9_999_999 => format!("{} kB", count / 1000),
+        10_000_000..=9_999_999_999 => format!("{} MB", count / 1_000_000),
+        _ => format!("{} GB", count / 1_000_000_000),
+    }
+}

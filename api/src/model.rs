@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! JSON of requests and answers. Names are those of ZeroTier's service API where they mean the same. Private keys appear in
+//! no answer but the configuration that is exported for another side.
+
+use serde::{Deserialize, Serialize};
+
+/// GET /status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Version of the supervisor.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// UDP port of the overlay.
+    pub udp_port: u16,
+    /// Where networks and keys are kept.
+    pub state_directory: String,
+    /// Number of networks.
+    pub networks: usize,
+    /// Number of running containers.
+    pub containers: usize,
+    /// Files of networks that cannot be used, with the reason.
+    pub broken_files: Vec<BrokenFile>,
+}
+
+/// A file that is kept but not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokenFile {
+    /// Its path.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// Local name.
+    pub name: String,
+    /// OK, or FAILED with a reason.
+    pub status: NetworkStatus,
+    /// Why it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// Own addresses, `address/prefix`.
+    pub assigned_addresses: Vec<String>,
+    /// What is reached through peers.
+    pub routes: Vec<Route>,
+    /// Our key on it, base64.
+    pub public_key: String,
+    /// UDP port of the overlay.
+    pub listen_port: u16,
+    /// Number of peers.
+    pub peers: usize,
+}
+
+/// Whether a network runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum NetworkStatus {
+    /// It runs.
+    Ok,
+    /// It does not.
+    Failed,
+}
+
+/// A prefix and the peer it leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// `address/prefix`.
+    pub target: String,
+    /// The peer: its name, or its key.
+    pub via: String,
+}
+
+/// A peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Base64.
+    pub public_key: String,
+    /// Where it is, as known now: `address:port`.
+    pub endpoint: Option<String>,
+    /// Prefixes it may use and that lead to it.
+    pub allowed_ips: Vec<String>,
+    /// Seconds between keepalives, if any.
+    pub persistent_keepalive: Option<u16>,
+    /// A symmetric key is mixed in.
+    pub has_preshared_key: bool,
+    /// When the last handshake was completed, seconds since the Unix epoch.
+    pub last_handshake: Option<u64>,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+}
+
+/// A running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// Its number.
+    pub id: u64,
+    /// Its network.
+    pub network: String,
+    /// First process.
+    pub pid: u32,
+    /// Name the program was started with.
+    pub program: String,
+    /// Seconds since the Unix epoch.
+    pub started: u64,
+    /// Sockets it has now.
+    pub sockets: usize,
+}
+
+/// POST /networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateNetwork {
+    /// Local name.
+    pub name: String,
+    /// Own addresses, `address/prefix`; a family without one gets a random private prefix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// Largest IP packet, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+}
+
+/// POST /networks/import.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImportNetwork {
+    /// A wg-quick file.
+    pub config: String,
+    /// Name of the network here; else the one in the file, else `fallbackName`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Used when the file names none, usually the file's own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_name: Option<String>,
+}
+
+/// Answer to an import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Imported {
+    /// The network.
+    pub network: Network,
+    /// Settings of the file that have no effect here.
+    pub ignored: Vec<String>,
+}
+
+/// POST /networks/{id}/peers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AddPeer {
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Base64. Without it a key pair is made, and handed out once in `config`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// Base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preshared_key: Option<String>,
+    /// Where it is: `host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Its prefixes; the next free addresses if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_ips: Vec<String>,
+    /// Seconds between keepalives towards it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_keepalive: Option<u16>,
+    /// Where it finds us: `host:port`; our outgoing address if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub our_endpoint: Option<String>,
+}
+
+/// Answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddedPeer {
+    /// The peer.
+    pub peer: Peer,
+    /// The other side's wg-quick file, if its keys were made here. It is kept nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+}

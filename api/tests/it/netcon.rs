@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The command as people and scripts see it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
+
+use netcon_api::Command;
+use netcon_api::model::AddPeer;
+use serde_json::Value;
+
+use crate::fake::Supervisor;
+
+const CONFIG: &str = "# NetworkName = home\n[Interface]\nPrivateKey = AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n\
+                      Address = 10.0.0.2/24\nPostUp = reboot\n";
+
+/// Exit code, output, errors.
+fn run(socket: &Path, arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = Process::new(env!("CARGO_BIN_EXE_netcon"))
+        .args(arguments)
+        .env_clear()
+        .env("NETCON_SOCKET", socket)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The command need not read it.
+    let _broken_pipe = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// Output of a run that must succeed in silence.
+fn ok(supervisor: &Supervisor, arguments: &[&str]) -> String {
+    let (code, output, errors) = run(&supervisor.socket, arguments, "");
+    assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
+    output
+}
+
+#[test]
+fn tables_for_people() {
+    let supervisor = Supervisor::start();
+    assert_eq!(
+        ok(&supervisor, &["network", "list"]),
+        "NAME  ID                STATUS  ADDRESSES                 PEERS\n\
+         demo  1122334455667788  OK      10.77.0.1/24, fd77::1/64  1\n"
+    );
+    assert_eq!(
+        ok(&supervisor, &["peer", "list", "demo"]),
+        "NAME    ADDRESSES     ENDPOINT        HANDSHAKE  RECEIVED  SENT\n\
+         laptop  10.77.0.2/32  192.0.2.1:9993  never      1234 B    5000 kB\n"
+    );
+    let ps = ok(&supervisor, &["ps"]);
+    assert!(ps.starts_with("ID  NETWORK  PID   SOCKETS  UP"), "{ps}");
+    assert!(ps.contains("7   demo     4321  3") && ps.trim_end().ends_with("nginx?[2J"), "{ps}");
+    let shown = ok(&supervisor, &["network", "show", "demo"]);
+    assert!(shown.contains("10.77.0.1/24, fd77::1/64") && shown.contains("laptop"), "{shown}");
+    let status = ok(&supervisor, &["status"]);
+    assert!(status.contains("1.2.3") && status.contains("9993") && status.contains("/state"), "{status}");
+}
+
+#[test]
+fn json_for_programs() {
+    let supervisor = Supervisor::start();
+    for arguments in [
+        &["--json", "status"][..],
+        &["status", "--json"],
+        &["--json", "network", "list"],
+        &["network", "show", "demo", "--json"],
+        &["--json", "network", "create", "new"],
+        &["--json", "network", "delete", "demo"],
+        &["--json", "peer", "list", "demo"],
+        &["--json", "peer", "add", "demo", "phone", "--export"],
+        &["--json", "peer", "remove", "demo", "laptop"],
+        &["--json", "ps"],
+    ] {
+        let output = ok(&supervisor, arguments);
+        assert!(serde_json::from_str::<Value>(&output).is_ok(), "{arguments:?}: {output}");
+    }
+}
+
+#[test]
+fn arguments_arrive() {
+    let supervisor = Supervisor::start();
+    ok(&supervisor, &["network", "create", "new", "--address", "10.1.0.1/24", "--address", "fd01::1/64", "--mtu", "1400"]);
+    let asked = supervisor.fake.asked();
+    let [Command::NetworkCreate(create)] = asked.as_slice() else { panic!("{asked:?}") };
+    assert_eq!((create.name.as_str(), create.mtu), ("new", Some(1400)));
+    assert_eq!(create.addresses, ["10.1.0.1/24", "fd01::1/64"]);
+
+    let key = "A/+BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let arguments = ["peer", "add", "demo", "phone", "--public-key", key, "--endpoint", "h:1", "--keepalive", "25"];
+    ok(&supervisor, &arguments);
+    let expected = AddPeer {
+        name: Some("phone".into()),
+        public_key: Some(key.into()),
+        endpoint: Some("h:1".into()),
+        persistent_keepalive: Some(25),
+        ..AddPeer::default()
+    };
+    assert_eq!(supervisor.fake.asked(), [Command::PeerAdd("demo".into(), expected)]);
+
+    ok(&supervisor, &["peer", "remove", "demo", key]);
+    assert_eq!(supervisor.fake.asked(), [Command::PeerRemove("demo".into(), key.into())]);
+    // A name may be anything on the command line; it stays one part of the path.
+    let (code, _output, _errors) = run(&supervisor.socket, &["network", "show", "a/../b?c#d %"], "");
+    assert_eq!(code, 5);
+    assert_eq!(supervisor.fake.asked(), [Command::NetworkShow("a/../b?c#d %".into())]);
+}
+
+#[test]
+fn an_exported_configuration_is_alone_on_stdout() {
+    let supervisor = Supervisor::start();
+    let arguments = ["peer", "add", "demo", "phone", "--export", "--our-endpoint", "server.example:9993"];
+    let (code, output, errors) = run(&supervisor.socket, &arguments, "");
+    assert_eq!((code, output.as_str()), (0, "[Interface]\nPrivateKey = secret\n"));
+    assert!(errors.contains("phone") && !errors.contains("secret"), "{errors}");
+}
+
+#[test]
+fn imports_take_the_name_that_is_given_or_in_the_file_or_the_files() {
+    let supervisor = Supervisor::start();
+    let named = supervisor.folder.join("laptop.conf");
+    let unnamed = supervisor.folder.join("office.conf");
+    std::fs::write(&named, CONFIG).unwrap();
+    std::fs::write(&unnamed, CONFIG.replace("# NetworkName = home\n", "")).unwrap();
+    let (named, unnamed) = (named.to_str().unwrap(), unnamed.to_str().unwrap());
+    for (arguments, input, name) in [
+        (&["network", "import", named][..], "", "home"),
+        (&["network", "import", named, "--name", "other"], "", "other"),
+        (&["network", "import", unnamed], "", "office"),
+        (&["network", "import", "-"], CONFIG, "home"),
+    ] {
+        let (code, output, errors) = run(&supervisor.socket, arguments, input);
+        assert_eq!(code, 0, "{errors}");
+        assert!(output.contains(name), "{arguments:?}: {output}");
+        assert!(errors.contains("PostUp") && !errors.contains("reboot"), "{errors}");
+    }
+}
+
+#[test]
+fn failures_are_one_sentence_and_a_code() {
+    let supervisor = Supervisor::start();
+    let nowhere = supervisor.folder.join("nobody.sock");
+    let broken = supervisor.folder.join("broken.conf");
+    std::fs::write(&broken, "[Interface]\nPrivateKey = secret\n").unwrap();
+    let binary = supervisor.folder.join("binary.conf");
+    std::fs::write(&binary, b"\xff\xfe").unwrap();
+    let (broken, binary) = (broken.to_str().unwrap(), binary.to_str().unwrap());
+    let there = supervisor.socket.as_path();
+    for (socket, arguments, expected, says) in [
+        (nowhere.as_path(), &["status"][..], 3, "supervisor"),
+        (there, &["network", "create", "demo"], 4, "exists already"),
+        (there, &["network", "show", "x"], 5, "there are: demo"),
+        (there, &["peer", "list", "x"], 5, "there are: demo"),
+        (there, &["network", "import", "/nonexistent.conf"], 6, "/nonexistent.conf"),
+        (there, &["network", "import", broken], 6, "line 2"),
+        (there, &["network", "import", binary], 6, "binary.conf"),
+        (there, &["peer", "add", "demo", "phone"], 2, "--export"),
+    ] {
+        let (code, output, errors) = run(socket, arguments, "");
+        assert_eq!((code, output.as_str()), (expected, ""), "{arguments:?}: {errors}");
+        assert!(errors.starts_with("netcon: ") && errors.contains(says), "{arguments:?}: {errors}");
+        assert_eq!(errors.matches('\n').count(), 1, "{errors}");
+        assert!(!errors.contains("secret") && !errors.contains(".."), "{errors}");
+    }
+    for arguments in [&[][..], &["fly"], &["network", "create"], &["peer", "add", "demo", "x", "--keepalive", "y"]] {
+        assert_eq!(run(there, arguments, "").0, 2, "{arguments:?}");
+    }
+    assert_eq!(run(&nowhere, &["--help"], "").0, 0);
+}

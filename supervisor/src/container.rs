@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A container: one shim's program and everything it forks. One thread receives its trapped calls and runs each to
+//! completion; one attends to those that wait. It lives as long as any task has the filter.
+
+use crate::network::Network;
+use crate::node::Node;
+use crate::parked::{self, Message, Parked, Room};
+use crate::sys::notify;
+use crate::trap::{self, Call, Verdict};
+use netcon_netstack::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A running container.
+#[derive(Debug)]
+pub struct Container {
+    /// Its number; never used twice.
+    pub id: u64,
+    /// Its network.
+    pub network: Arc<Network>,
+    /// argv[0] as the shim sent it.
+    pub argv0: Vec<u8>,
+    /// First process.
+    pub pid: u32,
+    /// When it started, since the Unix epoch.
+    pub started: Duration,
+    /// seccomp notification fd.
+    pub notify: Arc<OwnedFd>,
+    /// Calls that wait.
+    pub room: Room,
+}
+
+impl Container {
+    /// Leaves a call waiting.
+    pub fn park(&self, parked: Parked) {
+        self.room.post(Message::Park(Box::new(parked)));
+    }
+}
+
+/// Starts both threads.
+pub fn start(node: &Arc<Node>, container: &Arc<Container>) -> io::Result<()> {
+    let (n, c) = (Arc::clone(node), Arc::clone(container));
+    std::thread::Builder::new().name(format!("parked-{}", container.id)).spawn(move || {
+        if let Err(error) = parked::run(&n, &c) {
+            tracing::error!(container = c.id, %error, "calls that wait are no longer served");
+        }
+    })?;
+    let (n, c) = (Arc::clone(node), Arc::clone(container));
+    let spawned = std::thread::Builder::new().name(format!("calls-{}", container.id)).spawn(move || {
+        receive(&n, &c);
+        c.room.post(Message::End);
+        n.container_ended(&c);
+    });
+    if spawned.is_err() {
+        container.room.post(Message::End);
+    }
+    spawned.map(drop)
+}
+
+/// Threads of one container whose process is known; more are looked up again.
+const KNOWN_THREADS: usize = 4096;
+
+fn receive(node: &Arc<Node>, container: &Arc<Container>) {
+    let mut known: HashSet<u32> = HashSet::new();
+    loop {
+        if node.poll_before_receive && !wait_for_call(&container.notify) {
+            return;
+        }
+        let note = match notify::receive(container.notify.as_fd()) {
+            Ok(note) => note,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => continue,
+                // The caller died before we took its call, or nobody is left.
+                Some(libc::ENOENT) if !is_over(&container.notify) => continue,
+                Some(libc::ENOENT) => return,
+                _ => {
+                    tracing::error!(container = container.id, %error, "trapped calls are no longer received");
+                    return;
+                }
+            },
+        };
+        let call = Call { notify: Arc::clone(&container.notify), id: note.id, tid: note.tid };
+        if note.tid == 0 {
+            // A task in a pid namespace that is not below ours: neither its memory nor its files can be reached.
+            call.answer(Verdict::Fail(Errno::EPERM));
+            continue;
+        }
+        if known.len() >= KNOWN_THREADS {
+            known.clear();
+        }
+        if known.insert(note.tid) {
+            let _ = node.tasks.note(note.tid, container.id);
+        }
+        let verdict = catch_unwind(AssertUnwindSafe(|| trap::handle(node, container, &call, note.number, &note.args)))
+            .unwrap_or_else(|_| {
+                tracing::error!(container = container.id, number = note.number, "a call failed inside the supervisor");
+                Verdict::Fail(Errno::EIO)
+            });
+        call.answer(verdict);
+    }
+}
+
+/// Kernels before 6.11 leave a receiver waiting when the last task goes; poll tells.
+fn wait_for_call(notify: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(notify.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) => return polled[0].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn is_over(notify: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(notify.as_fd(), PollFlags::empty())];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+        && polled[0].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP))
+}

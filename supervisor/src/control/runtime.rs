@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The running node as the control side sees it.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use netcon_overlay::{PeerConfig, PeerStatus, PrivateKey, PublicKey};
+
+/// The node: networks, peers and containers that exist now.
+///
+/// Called from the API thread and from hand-over threads at the same time; every method is quick
+/// (it may take a lock, it does not wait for a program or a peer), except [`Runtime::start_container`],
+/// which waits for the probe and bounds that wait itself. Names are those of the configuration;
+/// a name that is not running is an error or an empty answer, never a panic.
+pub trait Runtime: Send + Sync {
+    /// Starts a network: keys, addresses, peers. On an error nothing of it is left running.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the name runs already or the overlay or the stack refuses the configuration.
+    fn start_network(&self, network: NetworkStart) -> Result<(), RuntimeError>;
+
+    /// Stops a network. Its containers keep running; their sockets behave as on a machine that
+    /// lost its network. Without effect when it does not run.
+    fn stop_network(&self, network: &str);
+
+    /// Adds a peer, or updates it and keeps its session.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the network does not run or the overlay refuses the peer.
+    fn set_peer(&self, network: &str, peer: PeerConfig) -> Result<(), RuntimeError>;
+
+    /// Removes a peer and its session. Without effect when there is none.
+    fn remove_peer(&self, network: &str, peer: &PublicKey);
+
+    /// State of each peer of a network, in any order.
+    fn peer_status(&self, network: &str) -> Vec<PeerStatus>;
+
+    /// Every container that has at least one live task, oldest first.
+    fn containers(&self) -> Vec<ContainerView>;
+
+    /// The network in which the process `pid` lives, if it is a task of a container.
+    ///
+    /// Asked for every connection on the unix socket before a byte of it is obeyed. `connect` is
+    /// trapped, so a task that reached the socket has been seen by its container's receiver.
+    fn network_of(&self, pid: u32) -> Option<String>;
+
+    /// Takes over a container: tries the notification fd with the probe call of the filtered
+    /// thread and a memory read, then serves it until its last task ends.
+    ///
+    /// # Errors
+    /// A sentence for the user when the probe fails; the fd is closed then.
+    fn start_container(
+        &self,
+        admission: Admission,
+        notify: OwnedFd,
+        flags: u32,
+    ) -> Result<(), RuntimeError>;
+}
+
+/// Everything the node needs to run a network.
+#[derive(Debug)]
+pub struct NetworkStart {
+    /// Local name; unique among running networks.
+    pub name: String,
+    /// Key of this host on the network.
+    pub private_key: PrivateKey,
+    /// Own addresses, each with the prefix length of the network it lies in.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Peers known from the start; endpoints resolved.
+    pub peers: Vec<PeerConfig>,
+}
+
+/// A shim that was admitted and is about to hand its notification fd over.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// Number of the container; never used twice by one supervisor.
+    pub container: u64,
+    /// The network it joins; it exists when this is built.
+    pub network: String,
+    /// argv[0] of the program to be run, as the shim sent it (hostile bytes, bounded).
+    pub argv0: Vec<u8>,
+    /// The shim's process as the kernel names it. It becomes the program by exec.
+    pub peer: PeerCredentials,
+}
+
+/// Who is at the other end of a unix socket, from SO_PEERCRED (unix(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCredentials {
+    /// Process that called connect, in our pid namespace; 0 when it is not visible from it.
+    pub pid: u32,
+    /// Its effective uid then.
+    pub uid: u32,
+    /// Its effective gid then.
+    pub gid: u32,
+}
+
+/// One running container, for tables.
+#[derive(Debug, Clone)]
+pub struct ContainerView {
+    /// Number of the container.
+    pub id: u64,
+    /// Network it lives in.
+    pub network: String,
+    /// First process of it.
+    pub pid: u32,
+    /// argv[0] of the program, lossily made text.
+    pub program: String,
+    /// When it started, since the Unix epoch.
+    pub started: Duration,
+    /// Sockets that exist in it now.
+    pub sockets: usize,
+}
+
+/// Why the node refused; the text is one sentence for the user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RuntimeError(pub String);

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Outgoing packets in one buffer: the engine writes them where the overlay seals them where the kernel sends them.
+
+use netcon_netstack::stack::PacketSink;
+use netcon_overlay::Overlay;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+/// Bytes of the buffer: a few GSO sends.
+const CAPACITY: usize = 256 * 1024;
+/// Packets of one batch.
+const MAX_PACKETS: usize = 256;
+/// Segments of one GSO send (UDP_MAX_SEGMENTS).
+const MAX_SEGMENTS: usize = 64;
+/// Bytes of one GSO send.
+const MAX_SEND: usize = 65_000;
+
+/// Packets of one network, then datagrams.
+#[derive(Debug)]
+pub struct Batch {
+    buffer: Vec<u8>,
+    used: usize,
+    packets: Vec<Slot>,
+    mtu: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    start: usize,
+    /// Room for the sealed packet.
+    room: usize,
+    /// IP packet before sealing.
+    len: usize,
+    /// Where it goes, once sealed.
+    to: Option<SocketAddr>,
+}
+
+impl Batch {
+    /// Empty.
+    pub fn new() -> Self {
+        Self { buffer: vec![0; CAPACITY], used: 0, packets: Vec::with_capacity(MAX_PACKETS), mtu: 1420 }
+    }
+
+    /// Makes it empty, for packets of a network with this MTU.
+    pub fn start(&mut self, mtu: usize) {
+        self.used = 0;
+        self.packets.clear();
+        self.mtu = mtu;
+    }
+
+    /// Nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Seals every packet where it lies; `seal` gives the destination, or None for what is not sent now.
+    pub fn seal(&mut self, mut seal: impl FnMut(&mut [u8], usize) -> Option<SocketAddr>) {
+        for slot in &mut self.packets {
+            slot.to = seal(&mut self.buffer[slot.start..slot.start + slot.room], slot.len);
+        }
+    }
+
+    /// Runs of datagrams that one send carries: destination, size of each but the last, bytes.
+    pub fn sends(&self) -> impl Iterator<Item = (SocketAddr, usize, &[u8])> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            while at < self.packets.len() && self.packets[at].to.is_none() {
+                at += 1;
+            }
+            let first = self.packets.get(at)?;
+            let to = first.to?;
+            let mut range: Range<usize> = first.start..first.start + first.room;
+            let mut count = 1;
+            at += 1;
+            while let Some(next) = self.packets.get(at)
+                && next.to == Some(to)
+                && next.start == range.end
+                && next.room <= first.room
+                && count < MAX_SEGMENTS
+                && range.len() + next.room <= MAX_SEND
+            {
+                range.end += next.room;
+                count += 1;
+                at += 1;
+                if next.room < first.room {
+                    break;
+                }
+            }
+            Some((to, first.room, &self.buffer[range]))
+        })
+    }
+}
+
+impl PacketSink for Batch {
+    fn has_room(&self) -> bool {
+        self.packets.len() < MAX_PACKETS && self.used + Overlay::sealed_len(self.mtu, self.mtu) <= self.buffer.len()
+    }
+
+    fn packet(&mut self, len: usize) -> &mut [u8] {
+        let room = Overlay::sealed_len(len, self.mtu);
+        let start = self.used;
+        self.used += room;
+        self.packets.push(Slot { start, room, len, to: None });
+        &mut self.buffer[start + Overlay::HEADROOM..start + Overlay::HEADROOM + len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_neighbours_to_one_destination_share_a_send() {
+        let a: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let b: SocketAddr = "127.0.0.1:2".parse().unwrap();
+        let mut batch = Batch::new();
+        batch.start(1420);
+        for len in [1420, 1420, 60, 1420, 1420, 1420] {
+            batch.packet(len);
+        }
+        let mut to = [Some(a), Some(a), Some(a), Some(b), None, Some(b)].into_iter();
+        batch.seal(|_, _| to.next().unwrap());
+        let sends: Vec<_> = batch.sends().map(|(to, size, bytes)| (to, size, bytes.len())).collect();
+        let big = Overlay::sealed_len(1420, 1420);
+        let small = Overlay::sealed_len(60, 1420);
+        assert_eq!(sends, [(a, big, 2 * big + small), (b, big, big), (b, big, big)]);
+    }
+
+    #[test]
+    fn a_full_batch_says_so() {
+        let mut batch = Batch::new();
+        batch.start(1420);
+        let mut n = 0;
+        while batch.has_room() {
+            batch.packet(1420);
+            n += 1;
+        }
+        assert!(n > MAX_SEGMENTS && n <= MAX_PACKETS);
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The data thread: everything that happens per packet.
+//!
+//! A turn: datagrams in (GRO) → opened in place → per network, under its lock: engine, ends of programs, engine → sealed in
+//! place outside the lock → datagrams out (GSO); then timers. It touches no program: only the supervisor's own ends.
+//!
+//! One thread serves all networks, because one UDP port does: which network a datagram is for is known only after the
+//! overlay has looked at it.
+
+mod batch;
+mod pump;
+mod thread;
+mod udp;
+
+pub use thread::run;
+pub use udp::Udp;
+
+use crate::network::{Network, Token};
+use netcon_overlay::{ConfigError, IpPrefix, NetworkIndex, PeerConfig, PeerStatus, PrivateKey, PublicKey};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the overlay is asked by other threads.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "named as the overlay's methods")]
+pub enum Command {
+    AddNetwork { network: Arc<Network>, key: PrivateKey, reply: SyncSender<Result<(), ConfigError>> },
+    RemoveNetwork { network: NetworkIndex, reply: SyncSender<()> },
+    SetPeer { network: NetworkIndex, peer: Box<PeerConfig>, reply: SyncSender<Result<(), ConfigError>> },
+    RemovePeer { network: NetworkIndex, peer: PublicKey, reply: SyncSender<()> },
+    PeerStatus { network: NetworkIndex, reply: SyncSender<Vec<PeerStatus>> },
+    Routes { network: NetworkIndex, reply: SyncSender<Vec<IpPrefix>> },
+    Stop,
+}
+
+/// The data thread as others see it.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    epoll: Epoll,
+    wake: EventFd,
+    /// A wake-up is on its way: one is enough.
+    woken: AtomicBool,
+    commands: Mutex<Vec<Command>>,
+}
+
+/// The data thread has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Gone;
+
+impl Handle {
+    /// Before the thread runs.
+    pub fn new() -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, Token::Wake.to_u64()))?;
+        Ok(Self(Arc::new(Shared { epoll, wake, woken: AtomicBool::new(false), commands: Mutex::new(Vec::new()) })))
+    }
+
+    /// Has the thread look at every network.
+    pub fn wake(&self) {
+        if !self.0.woken.swap(true, Ordering::AcqRel) {
+            let _ = self.0.wake.write(1);
+        }
+    }
+
+    /// Watches one of our ends, edge-triggered. Watching it again has no effect.
+    pub fn watch(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        match self.0.epoll.add(fd, EpollEvent::new(flags, token.to_u64())) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.command(Command::Stop);
+    }
+
+    /// Asks and waits for the answer: microseconds, except while the thread is busy with a turn.
+    pub fn ask<T>(&self, make: impl FnOnce(SyncSender<T>) -> Command) -> Result<T, Gone> {
+        let (reply, answer): (_, Receiver<T>) = sync_channel(1);
+        self.command(make(reply));
+        answer.recv().map_err(|_| Gone)
+    }
+
+    fn command(&self, command: Command) {
+        self.0.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.wake();
+    }
+
+    fn woken(&self) -> Vec<Command> {
+        let _ = self.0.wake.read();
+        self.0.woken.store(false, Ordering::Release);
+        std::mem::take(&mut *self.0.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

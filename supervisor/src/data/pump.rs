@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Between the engine's rings and the supervisor's ends of the programs' sockets. All under the network's lock, all
+//! without blocking: S is ours.
+
+use crate::clock;
+use crate::network::{Carrier, Holder, Link, Network, Outgoing, Role, State, Token, unread};
+use crate::node::Node;
+use crate::parked::Message;
+use crate::sys::unix;
+use crate::trap;
+use netcon_netstack::sockets::{CloseHow, SocketEvent, SocketId};
+use netcon_netstack::stack::{FlowId, Recv};
+use nix::errno::Errno as Kernel;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes one flow moves per turn and direction, so that a bulk flow does not starve another.
+const QUANTUM: usize = 256 * 1024;
+
+/// What a pump step needs besides the state.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The network whose lock is held.
+    pub network: &'a Arc<Network>,
+    /// Now.
+    pub now: Instant,
+}
+
+/// How a direction of a link came to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Nothing more now; an event will tell.
+    Idle,
+    /// The quantum is used up.
+    More,
+    /// The program's end is gone: its last reference was closed; with unread data or not.
+    Gone { unread: bool },
+}
+
+impl State {
+    /// Something happened on the S of a flow.
+    pub fn end_ready(&mut self, cx: Context<'_>, flow: FlowId, events: EpollFlags) {
+        if let Some(link) = self.links.get_mut(&flow) {
+            link.readable |= events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+            link.writable |= events.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP);
+            self.pump(cx, flow);
+        } else if events.contains(EpollFlags::EPOLLHUP) {
+            self.attempt_closed(cx, flow);
+        }
+    }
+
+    /// A program closed a socket whose connection is still being made.
+    fn attempt_closed(&mut self, cx: Context<'_>, flow: FlowId) {
+        let Some(socket) = self.sockets.socket_of(flow) else { return };
+        if let Some(Carrier { role: Role::Connecting(connecting), .. }) = self.carriers.get(&socket)
+            && let Some((s, _)) = &connecting.plugged
+            && unix::is_hung_up(s.as_fd())
+        {
+            self.close(cx.now, &cx.node.registry, socket, CloseHow::Reset);
+        }
+    }
+
+    /// Takes every event of the socket model; true if there was one.
+    pub fn take_events(&mut self, cx: Context<'_>) -> bool {
+        let mut any = false;
+        while let Some(event) = self.sockets.poll_event() {
+            any = true;
+            match event {
+                SocketEvent::Connected { socket, .. } => self.decided(cx, socket, Ok(())),
+                SocketEvent::ConnectFailed { socket, errno, .. } => self.decided(cx, socket, Err(errno)),
+                SocketEvent::Incoming { listener, socket, flow } => {
+                    self.carriers.insert(
+                        socket,
+                        Carrier {
+                            inode: None,
+                            holder: Holder { tid: 0, fd: -1 },
+                            container: self.carriers.get(&listener).map_or(0, |carrier| carrier.container),
+                            origin: Some(listener),
+                            role: Role::Linked(flow),
+                        },
+                    );
+                    self.hand_over(cx.node, cx.network, listener, socket, flow);
+                }
+                SocketEvent::Readable { flow, .. } | SocketEvent::Writable { flow, .. } => self.pump(cx, flow),
+                SocketEvent::Reset { flow, .. } => {
+                    if let Some(link) = self.links.get_mut(&flow) {
+                        link.reset = true;
+                    }
+                    self.pump(cx, flow);
+                }
+                SocketEvent::Closed { socket, flow } => self.closed(socket, flow),
+                SocketEvent::Datagram { socket } => {
+                    if let Some(Carrier { role: Role::Datagram(end), .. }) = self.carriers.get(&socket) {
+                        let end = Arc::clone(end);
+                        trap::push_datagrams(self, socket, &end);
+                    }
+                }
+                // Recorded in the model; the next trapped call reports it.
+                SocketEvent::DatagramError { .. } => {}
+            }
+        }
+        any
+    }
+
+    /// Something happened on the S of a datagram socket. True if the program has sent more than a fair share.
+    pub fn datagram_ready(&mut self, socket: SocketId, scratch: &mut [u8]) -> bool {
+        let Some(Carrier { role: Role::Datagram(end), .. }) = self.carriers.get(&socket) else { return false };
+        let end = Arc::clone(end);
+        let more = trap::take_sent_datagrams(self, socket, &end, scratch);
+        trap::push_datagrams(self, socket, &end);
+        more
+    }
+
+    fn decided(&mut self, cx: Context<'_>, socket: SocketId, outcome: Result<(), netcon_netstack::errno::Errno>) {
+        let Some(carrier) = self.carriers.get_mut(&socket) else { return };
+        let Role::Connecting(connecting) = &mut carrier.role else { return };
+        connecting.outcome = Some(outcome);
+        if outcome.is_err() && connecting.plugged.is_some() {
+            // S closes with the plug unread: A polls as a refused connection does.
+            carrier.role = Role::Idle;
+            return;
+        }
+        if let Some(container) = cx.node.container(carrier.container) {
+            container.room.post(Message::Outcome { network: Arc::clone(cx.network), socket });
+        } else {
+            self.close(cx.now, &cx.node.registry, socket, CloseHow::Reset);
+        }
+    }
+
+    /// Puts an established connection into its listener's queue.
+    pub fn hand_over(&mut self, node: &Arc<Node>, network: &Arc<Network>, listener: SocketId, socket: SocketId, flow: FlowId) {
+        match self.try_hand_over(node, network, listener, socket, flow) {
+            Ok(()) => {}
+            Err(Kernel::EAGAIN) => {
+                if let Some(Carrier { role: Role::Listening(listening), .. }) = self.carriers.get_mut(&listener) {
+                    listening.overflow.push_back((socket, flow));
+                    let id = listening.listener;
+                    self.sockets.stack_mut().set_paused(id, true);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "incoming connection given up");
+                self.close(clock::now(), &node.registry, socket, CloseHow::Reset);
+                if error == Kernel::ECONNREFUSED {
+                    // Its program is gone.
+                    self.close(clock::now(), &node.registry, listener, CloseHow::Graceful);
+                }
+            }
+        }
+    }
+
+    fn try_hand_over(
+        &mut self,
+        node: &Arc<Node>,
+        network: &Arc<Network>,
+        listener: SocketId,
+        socket: SocketId,
+        flow: FlowId,
+    ) -> Result<(), Kernel> {
+        let Some(Carrier { role: Role::Listening(listening), .. }) = self.carriers.get(&listener) else {
+            return Err(Kernel::ECONNABORTED);
+        };
+        // Not named yet: listen(2) is still at work and hands over itself.
+        let name = listening.name.clone().ok_or(Kernel::EAGAIN)?;
+        let s = unix::new(unix::End::Stream, true)?;
+        unix::set_name(s.as_fd(), network.salt, flow.0)?;
+        name.connect(s.as_fd())?;
+        node.data.watch(s.as_fd(), Token::Flow(network.index, flow)).map_err(|_| Kernel::ENOSPC)?;
+        let link = Link::new(s, socket);
+        self.links.insert(flow, link);
+        self.ready.push_back(flow);
+        Ok(())
+    }
+
+    /// Tries again what a full listener left over.
+    pub fn hand_over_waiting(&mut self, node: &Arc<Node>, network: &Arc<Network>, listener: SocketId) {
+        let Some(Carrier { role: Role::Listening(listening), .. }) = self.carriers.get_mut(&listener) else { return };
+        if listening.overflow.is_empty() {
+            return;
+        }
+        let (waiting, id) = (std::mem::take(&mut listening.overflow), listening.listener);
+        self.sockets.stack_mut().set_paused(id, false);
+        for (socket, flow) in waiting {
+            self.hand_over(node, network, listener, socket, flow);
+        }
+        node.data.wake();
+    }
+
+    /// Puts a connection back that was taken out of the listener's queue but could not be given to the program, with the
+    /// bytes that were already delivered to `end`. False if the listener cannot take it.
+    pub fn requeue(
+        &mut self,
+        node: &Arc<Node>,
+        network: &Arc<Network>,
+        listener: SocketId,
+        socket: SocketId,
+        flow: FlowId,
+        end: &OwnedFd,
+    ) -> bool {
+        let mut delivered = Vec::new();
+        let mut part = vec![0; 65_536];
+        while let Ok(n) = recv(end.as_raw_fd(), &mut part, MsgFlags::MSG_DONTWAIT) {
+            if n == 0 {
+                break;
+            }
+            delivered.extend_from_slice(&part[..n]);
+        }
+        let old = self.links.remove(&flow);
+        if self.try_hand_over(node, network, listener, socket, flow).is_err() {
+            return false;
+        }
+        let Some(link) = self.links.get_mut(&flow) else { return false };
+        if let Some(old) = old {
+            link.fin_delivered = old.fin_delivered;
+            link.reset = old.reset;
+        }
+        // A fresh pair holds at least what the old one held.
+        let sent = send(link.s.as_raw_fd(), &delivered, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).unwrap_or(0);
+        if link.fin_delivered {
+            let _ = shutdown(link.s.as_raw_fd(), Shutdown::Write);
+        }
+        sent == delivered.len()
+    }
+
+    /// Connections whose listener is gone before anybody accepted them.
+    pub fn sweep_unaccepted(&mut self, registry: &crate::registry::Registry) {
+        let orphans: Vec<SocketId> = self
+            .carriers
+            .iter()
+            .filter(|(_, c)| c.inode.is_none() && c.origin.is_some_and(|listener| !self.carriers.contains_key(&listener)))
+            .map(|(&socket, _)| socket)
+            .collect();
+        for socket in orphans {
+            self.close(clock::now(), registry, socket, CloseHow::Reset);
+        }
+    }
+
+    /// Both directions are done: once everything is delivered S goes.
+    fn closed(&mut self, socket: SocketId, flow: FlowId) {
+        self.links.remove(&flow);
+        if let Some(carrier) = self.carriers.get_mut(&socket)
+            && matches!(carrier.role, Role::Linked(f) if f == flow)
+        {
+            carrier.role = Role::Idle;
+        }
+    }
+
+    /// Serves flows that had more than their share.
+    pub fn pump_ready(&mut self, cx: Context<'_>) {
+        for _ in 0..self.ready.len() {
+            if let Some(flow) = self.ready.pop_front() {
+                self.pump(cx, flow);
+            }
+        }
+    }
+
+    /// Moves bytes of one flow both ways.
+    pub fn pump(&mut self, cx: Context<'_>, flow: FlowId) {
+        let Some(link) = self.links.get_mut(&flow) else { return };
+        let socket = link.socket;
+        let stack = self.sockets.stack_mut();
+        let incoming = deliver(link, |f| stack.recv(cx.now, flow, f));
+        if link.reset && incoming == Rest::Idle && link.writable {
+            self.finish_reset(cx, flow);
+            return;
+        }
+        if link.shut_read && stack.recv_queue(flow) > 0 {
+            stack.discard_received(cx.now, flow);
+        }
+        let outgoing = collect(link, |f| stack.send(cx.now, flow, f));
+        match outgoing {
+            Rest::Gone { unread } => {
+                let unread = unread || (!link.shut_read && stack.recv_queue(flow) > 0);
+                self.close(cx.now, &cx.node.registry, socket, if unread { CloseHow::Reset } else { CloseHow::Graceful });
+                return;
+            }
+            Rest::Idle | Rest::More => {}
+        }
+        if link.outgoing == Outgoing::ShutdownCalled && !link.readable {
+            link.outgoing = Outgoing::Finished;
+            stack.finish(cx.now, flow);
+        }
+        if incoming == Rest::More || outgoing == Rest::More {
+            self.ready.push_back(flow);
+        }
+    }
+
+    /// The peer has reset, and everything that came before is with the program.
+    fn finish_reset(&mut self, cx: Context<'_>, flow: FlowId) {
+        let Some(link) = self.links.remove(&flow) else { return };
+        self.sockets.stack_mut().abort(cx.now, flow);
+        let Some(carrier) = self.carriers.get_mut(&link.socket) else { return };
+        carrier.role = Role::Idle;
+        // After FIN the program reads the end; a planted byte would make it ECONNRESET.
+        if link.fin_delivered || unread(&link.s) > 0 {
+            return;
+        }
+        if let Some(container) = cx.node.container(carrier.container)
+            && let Some(inode) = carrier.inode
+        {
+            container.room.post(Message::Plant { inode, holder: carrier.holder, s: link.s });
+        }
+    }
+}
+
+/// Ring → S. Without link to the program's end nothing is lost: it stays in the ring, the window closes.
+fn deliver(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&[u8]) -> usize) -> Recv) -> Rest {
+    let mut budget = QUANTUM;
+    while link.writable && budget > 0 {
+        let mut full = false;
+        let mut broken = false;
+        let result = ring(&mut |data| {
+            let part = &data[..data.len().min(budget)];
+            if part.is_empty() {
+                return 0;
+            }
+            match send(link.s.as_raw_fd(), part, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+                Ok(n) => n,
+                Err(Kernel::EINTR) => 0,
+                Err(Kernel::EPIPE | Kernel::ECONNRESET) => {
+                    broken = true;
+                    0
+                }
+                Err(_) => {
+                    full = true;
+                    0
+                }
+            }
+        });
+        if full {
+            link.writable = false;
+            return Rest::Idle;
+        }
+        if broken {
+            // The program has closed, or shut its reading side; `collect` finds out.
+            link.readable = true;
+            return Rest::Idle;
+        }
+        match result {
+            Recv::Data(0) | Recv::Empty | Recv::Dead => return Rest::Idle,
+            Recv::Data(n) => budget = budget.saturating_sub(n),
+            Recv::Finished => {
+                if !link.fin_delivered {
+                    link.fin_delivered = true;
+                    let _ = shutdown(link.s.as_raw_fd(), Shutdown::Write);
+                }
+                return Rest::Idle;
+            }
+        }
+    }
+    if budget == 0 { Rest::More } else { Rest::Idle }
+}
+
+/// S → ring.
+fn collect(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize) -> Option<usize>) -> Rest {
+    let mut budget = QUANTUM;
+    while link.readable && budget > 0 {
+        let mut result: Result<usize, Kernel> = Ok(0);
+        let mut full = false;
+        let sent = ring(&mut |space| {
+            if space.is_empty() {
+                full = true;
+                return 0;
+            }
+            let part = space.len().min(budget);
+            result = recv(link.s.as_raw_fd(), &mut space[..part], MsgFlags::MSG_DONTWAIT);
+            result.unwrap_or(0)
+        });
+        if sent.is_none() {
+            // Nothing can be sent any more: what the program writes is thrown away, its end is still noticed.
+            let mut scratch = [0; 4096];
+            result = recv(link.s.as_raw_fd(), &mut scratch, MsgFlags::MSG_DONTWAIT);
+        }
+        if full {
+            return Rest::Idle;
+        }
+        match result {
+            Ok(0) => {
+                link.readable = false;
+                // The end after shutdown(SHUT_WR), unless the other direction was still open and S has hung up: close.
+                let closed = link.outgoing == Outgoing::Open
+                    || (!link.fin_delivered && !link.shut_read && unix::is_hung_up(link.s.as_fd()));
+                return if closed { Rest::Gone { unread: false } } else { Rest::Idle };
+            }
+            Ok(n) => budget = budget.saturating_sub(n),
+            Err(Kernel::EINTR) => {}
+            Err(Kernel::EAGAIN) => {
+                link.readable = false;
+                return Rest::Idle;
+            }
+            Err(_) => return Rest::Gone { unread: true },
+        }
+    }
+    if budget == 0 { Rest::More } else { Rest::Idle }
+}

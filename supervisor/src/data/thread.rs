@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The loop.
+
+use super::batch::Batch;
+use super::pump::Context;
+use super::{Command, Handle, Udp};
+use crate::clock;
+use crate::network::{Network, State, Token};
+use crate::node::Node;
+use netcon_netstack::sockets::{CloseHow, SocketId};
+use netcon_netstack::stack::{FlowId, ListenerId};
+use netcon_overlay::{NetworkIndex, Overlay, Received};
+use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Batches one network may send in one turn.
+const BATCHES: usize = 4;
+
+/// What one network has to do in this turn.
+#[derive(Debug, Default)]
+struct Work {
+    /// Opened packets: buffer, offset, length.
+    packets: Vec<(usize, usize, usize)>,
+    flows: Vec<(FlowId, EpollFlags)>,
+    datagrams: Vec<SocketId>,
+    due: bool,
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.packets.is_empty() && self.flows.is_empty() && self.datagrams.is_empty() && !self.due
+    }
+
+    fn clear(&mut self) {
+        self.packets.clear();
+        self.flows.clear();
+        self.datagrams.clear();
+        self.due = false;
+    }
+}
+
+#[derive(Debug)]
+struct Served {
+    network: Arc<Network>,
+    work: Work,
+    /// Next timer of its engine.
+    timeout: Option<Instant>,
+}
+
+struct Thread {
+    node: Arc<Node>,
+    handle: Handle,
+    overlay: Overlay,
+    udp: Udp,
+    networks: BTreeMap<u32, Served>,
+    batch: Batch,
+    scratch: Vec<u8>,
+    control: Vec<u8>,
+}
+
+/// Runs until [`Handle::stop`].
+pub fn run(node: Arc<Node>, udp: Udp, seed: [u8; 32]) -> io::Result<()> {
+    let handle = node.data.clone();
+    handle.0.epoll.add(udp.socket(), EpollEvent::new(EpollFlags::EPOLLIN, Token::Udp.to_u64()))?;
+    let thread = Thread {
+        node,
+        handle,
+        overlay: Overlay::new(seed),
+        udp,
+        networks: BTreeMap::new(),
+        batch: Batch::new(),
+        scratch: vec![0; 65_536],
+        control: Vec::with_capacity(2048),
+    };
+    thread.run()
+}
+
+impl Thread {
+    fn run(mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 512];
+        loop {
+            let n = match self.handle.0.epoll.wait(&mut events, self.timeout(clock::now())) {
+                Ok(n) => n,
+                Err(nix::errno::Errno::EINTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            let mut incoming = false;
+            for event in &events[..n] {
+                match Token::from_u64(event.data()) {
+                    Token::Udp => incoming = true,
+                    Token::Wake => {
+                        for command in self.handle.woken() {
+                            if !self.command(command) {
+                                return Ok(());
+                            }
+                        }
+                        for served in self.networks.values_mut() {
+                            served.work.due = true;
+                        }
+                    }
+                    Token::Flow(index, flow) => {
+                        if let Some(served) = self.networks.get_mut(&index.0) {
+                            served.work.flows.push((flow, event.events()));
+                        }
+                    }
+                    Token::Datagram(index, socket) => {
+                        if let Some(served) = self.networks.get_mut(&index.0) {
+                            served.work.datagrams.push(socket);
+                        }
+                    }
+                }
+            }
+            let now = clock::now();
+            if incoming {
+                self.receive(now);
+            }
+            let indices: Vec<u32> = self.networks.keys().copied().collect();
+            for index in indices {
+                self.serve(index, now);
+            }
+            self.overlay.handle_timeout(now, clock::unix());
+            self.transmit_control(now);
+        }
+    }
+
+    fn timeout(&self, now: Instant) -> EpollTimeout {
+        let networks = self.networks.values().filter_map(|served| served.timeout).min();
+        let first = [networks, self.overlay.poll_timeout()].into_iter().flatten().min();
+        first.map_or(EpollTimeout::NONE, |at| {
+            // Rounded up to a millisecond, except what is due now.
+            let wait = at.saturating_duration_since(now);
+            let wait = if wait.is_zero() { wait } else { wait + Duration::from_micros(999) };
+            EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::NONE)
+        })
+    }
+
+    fn receive(&mut self, now: Instant) {
+        let unix = clock::unix();
+        let (overlay, networks) = (&mut self.overlay, &mut self.networks);
+        self.udp.receive(|from, buffer, offset, datagram| {
+            let base = datagram.as_ptr().addr();
+            match overlay.handle_datagram(now, unix, from, datagram) {
+                Received::Packet { network, packet, .. } => {
+                    if let Some(served) = networks.get_mut(&network.0) {
+                        let start = packet.as_ptr().addr() - base;
+                        served.work.packets.push((buffer, offset + start, packet.len()));
+                    }
+                }
+                Received::Handled => {}
+                Received::Dropped(reason) => tracing::trace!(?reason, "datagram dropped"),
+            }
+        });
+        // Responses go out at once.
+        self.transmit_control(now);
+    }
+
+    fn serve(&mut self, index: u32, now: Instant) {
+        let Some(served) = self.networks.get_mut(&index) else { return };
+        let due = served.timeout.is_some_and(|at| at <= now);
+        if served.work.is_empty() && !due {
+            return;
+        }
+        let mut work = std::mem::take(&mut served.work);
+        let network = Arc::clone(&served.network);
+        let node = Arc::clone(&self.node);
+        let cx = Context { node: &node, network: &network, now };
+        let mut first = true;
+        let mut more = true;
+        for _ in 0..BATCHES {
+            self.batch.start(network.mtu);
+            {
+                let mut guard = network.lock();
+                let state = &mut *guard;
+                if first {
+                    first = false;
+                    let udp = &self.udp;
+                    take_in(state, cx, &work, |&(buffer, start, len)| udp.part(buffer, start, len), &mut self.scratch);
+                }
+                state.take_events(cx);
+                state.pump_ready(cx);
+                let waits = state.sockets.stack_mut().poll_transmit(now, &mut self.batch);
+                // The internal loopback may have brought more.
+                more = state.take_events(cx) || waits || !state.ready.is_empty();
+                if self.batch.is_empty() && !more {
+                    break;
+                }
+            }
+            self.send_batch(NetworkIndex(index), now);
+            if !more {
+                break;
+            }
+        }
+        work.clear();
+        let engine = network.lock().sockets.stack().poll_timeout();
+        if let Some(served) = self.networks.get_mut(&index) {
+            served.work = work;
+            served.timeout = if more { Some(now) } else { engine };
+        }
+    }
+
+    fn send_batch(&mut self, index: NetworkIndex, now: Instant) {
+        let unix = clock::unix();
+        let overlay = &mut self.overlay;
+        self.batch.seal(|buffer, len| match overlay.encapsulate(now, unix, index, buffer, len) {
+            Ok(sealed) => Some(sealed.to),
+            Err(reason) => {
+                tracing::trace!(?reason, "packet not sent");
+                None
+            }
+        });
+        for (to, size, bytes) in self.batch.sends() {
+            self.udp.send(to, size, bytes);
+        }
+        self.transmit_control(now);
+    }
+
+    /// Handshakes, keepalives, packets that waited for a session.
+    fn transmit_control(&mut self, now: Instant) {
+        let unix = clock::unix();
+        while let Some(to) = self.overlay.poll_transmit(now, unix, &mut self.control) {
+            self.udp.send(to, self.control.len(), &self.control);
+        }
+    }
+
+    /// False: stop. A reply nobody waits for is no error.
+    fn command(&mut self, command: Command) -> bool {
+        let now = clock::now();
+        match command {
+            Command::AddNetwork { network, key, reply } => {
+                let result = self.overlay.add_network(network.index, key, network.mtu);
+                if result.is_ok() {
+                    let served = Served { work: Work::default(), timeout: None, network: Arc::clone(&network) };
+                    self.networks.insert(network.index.0, served);
+                }
+                let _ = reply.send(result);
+            }
+            Command::RemoveNetwork { network, reply } => {
+                let _ = self.overlay.remove_network(network);
+                self.networks.remove(&network.0);
+                let _ = reply.send(());
+            }
+            Command::SetPeer { network, peer, reply } => {
+                let _ = reply.send(self.overlay.set_peer(now, network, *peer));
+            }
+            Command::RemovePeer { network, peer, reply } => {
+                let _ = self.overlay.remove_peer(network, &peer);
+                let _ = reply.send(());
+            }
+            Command::PeerStatus { network, reply } => {
+                let _ = reply.send(self.overlay.peer_status(network));
+            }
+            Command::Routes { network, reply } => {
+                let _ = reply.send(self.overlay.routes(network));
+            }
+            Command::Stop => return false,
+        }
+        true
+    }
+}
+
+/// Timers, packets, ends of programs: everything that came in for one network.
+fn take_in<'a>(
+    state: &mut State,
+    cx: Context<'_>,
+    work: &Work,
+    bytes: impl Fn(&(usize, usize, usize)) -> &'a [u8],
+    scratch: &mut [u8],
+) {
+    state.sockets.stack_mut().handle_timeout(cx.now);
+    let mut alive: Option<ListenerId> = None;
+    for part in &work.packets {
+        let packet = bytes(part);
+        if let Some(listener) = state.sockets.stack().listener_for(packet)
+            && alive != Some(listener)
+        {
+            // A connection to a program that is gone is refused, not accepted and then reset. Asked once a turn.
+            if release_if_dead(state, cx, listener) {
+                alive = None;
+            } else {
+                alive = Some(listener);
+            }
+        }
+        state.sockets.stack_mut().handle_packet(cx.now, packet);
+    }
+    for &(flow, events) in &work.flows {
+        state.end_ready(cx, flow, events);
+    }
+    for &socket in &work.datagrams {
+        if state.datagram_ready(socket, scratch) {
+            cx.node.data.wake();
+        }
+    }
+}
+
+fn release_if_dead(state: &mut State, cx: Context<'_>, listener: ListenerId) -> bool {
+    let Some(socket) = state.sockets.socket_of_listener(listener) else { return false };
+    let Some(inode) = state.carriers.get(&socket).and_then(|carrier| carrier.inode) else { return false };
+    if cx.node.diag.exists(inode) {
+        return false;
+    }
+    state.close(cx.now, &cx.node.registry, socket, CloseHow::Graceful);
+    true
+}

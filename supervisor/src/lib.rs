@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The netcon supervisor: serves supervised programs, moves their packets, keeps the state.
+#![deny(unsafe_code)]
+
+pub mod admission;
+pub mod http;
+pub mod args;
+pub mod clock;
+pub mod container;
+pub mod control;
+pub mod data;
+pub mod limits;
+pub mod logging;
+pub mod network;
+pub mod node;
+pub mod parked;
+pub mod ports;
+pub mod registry;
+pub mod sandbox;
+pub mod startup;
+pub mod state;
+pub mod sys;
+pub mod tasks;
+pub mod threads;
+pub mod trap;

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The `netcon-supervisor` program.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use netcon_supervisor::args::{Args, Exit};
+use netcon_supervisor::control::{Runtime, RuntimeError};
+use netcon_supervisor::{logging, startup, threads};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    logging::start(args.verbose);
+    let node = |parts: startup::Parts| {
+        threads::start(parts.folder, parts.udp.socket)
+            .map(|running| Arc::new(running) as Arc<dyn Runtime>)
+            .map_err(|error| RuntimeError(format!("Cannot start the node: {error}.")))
+    };
+    match startup::run(&args, node) {
+        Ok(()) => Exit::Ended.into(),
+        Err(failure) => {
+            complain(&failure.sentence);
+            failure.exit.into()
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that tells the user why there is no supervisor")]
+fn complain(sentence: &str) {
+    eprintln!("netcon-supervisor: {sentence}");
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One network on this host: the socket model and the kernel objects that stand in for its sockets.
+//!
+//! A [`Carrier`] belongs to every socket of the model: it knows the inode of the program's end *A* and what the supervisor
+//! holds of it. A [`Link`] belongs to every connected flow: the supervisor's end *S*. The state is behind one lock; no
+//! memory, descriptor or /proc entry of a program is touched while it is held (those may block for ever).
+
+use crate::registry::Registry;
+use crate::sys::unix::{Hidden, Plug};
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::{CloseHow, SocketId, Sockets};
+use netcon_netstack::stack::{Datagram, FlowId, ListenerId};
+use netcon_overlay::NetworkIndex;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A running network.
+#[derive(Debug)]
+pub struct Network {
+    /// Its number in the overlay; the upper 16 bits of its epoll tokens.
+    pub index: NetworkIndex,
+    /// Local name.
+    pub name: String,
+    /// Largest IP packet, bytes.
+    pub mtu: usize,
+    /// Distinguishes names of our ends from those of other supervisors.
+    pub salt: u64,
+    state: Mutex<State>,
+}
+
+impl Network {
+    /// A network without sockets.
+    #[must_use]
+    pub fn new(index: NetworkIndex, name: String, mtu: usize, salt: u64, sockets: Sockets) -> Self {
+        let state = State { index, sockets, carriers: HashMap::new(), links: HashMap::new(), ready: VecDeque::new(), stopped: false };
+        Self { index, name, mtu, salt, state: Mutex::new(state) }
+    }
+
+    /// Enters the network. A panic of an earlier holder ended its own call; the tables stay usable.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the lock of a network protects.
+#[derive(Debug)]
+pub struct State {
+    /// The network's number.
+    pub index: NetworkIndex,
+    /// The socket model and, below it, the TCP/UDP engine.
+    pub sockets: Sockets,
+    /// One for every socket of the model.
+    pub carriers: HashMap<SocketId, Carrier>,
+    /// One for every flow that has an S.
+    pub links: HashMap<FlowId, Link>,
+    /// Flows that had more to move than their share. At most one entry a flow and turn.
+    pub ready: VecDeque<FlowId>,
+    /// The network was removed; its sockets fail.
+    pub stopped: bool,
+}
+
+impl State {
+    /// Forgets a socket whose last reference in any program is gone (or that never reached one).
+    pub fn close(&mut self, now: Instant, registry: &Registry, socket: SocketId, how: CloseHow) {
+        let Some(carrier) = self.carriers.remove(&socket) else { return };
+        if let Some(inode) = carrier.inode {
+            registry.remove(inode, self.index, socket);
+        }
+        match carrier.role {
+            Role::Idle | Role::Datagram(_) => {}
+            Role::Connecting(connecting) => {
+                self.links.remove(&connecting.flow);
+            }
+            Role::Linked(flow) => {
+                self.links.remove(&flow);
+            }
+            Role::Listening(listening) => {
+                for (waiting, flow) in listening.overflow {
+                    self.links.remove(&flow);
+                    self.carriers.remove(&waiting);
+                    self.sockets.close(now, waiting, CloseHow::Reset);
+                }
+            }
+        }
+        self.sockets.close(now, socket, how);
+    }
+}
+
+/// The kernel's side of one socket of the model.
+#[derive(Debug)]
+pub struct Carrier {
+    /// Identity of A; None until an incoming connection is accepted.
+    pub inode: Option<u64>,
+    /// Where A was seen last. A hint: the inode decides.
+    pub holder: Holder,
+    /// Container that made it.
+    pub container: u64,
+    /// The listener an incoming connection came through.
+    pub origin: Option<SocketId>,
+    /// What the supervisor holds of it.
+    pub role: Role,
+}
+
+/// A descriptor number in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Thread that used it last.
+    pub tid: u32,
+    /// Its number there.
+    pub fd: i32,
+}
+
+/// What the supervisor holds of a socket.
+#[derive(Debug)]
+pub enum Role {
+    /// Nothing: A is unconnected (fresh, bound), or its S has been closed.
+    Idle,
+    /// A connection attempt of the program.
+    Connecting(Connecting),
+    /// An established connection; its S is in [`State::links`].
+    Linked(FlowId),
+    /// A is a listening AF_UNIX socket.
+    Listening(Listening),
+    /// A datagram socket with a local port.
+    Datagram(Arc<DatagramEnd>),
+}
+
+/// A connection attempt.
+#[derive(Debug)]
+pub struct Connecting {
+    /// The flow.
+    pub flow: FlowId,
+    /// Set once the engine has decided.
+    pub outcome: Option<Result<(), Errno>>,
+    /// A is joined to this S and plugged: the program sees "in progress". None while a blocking call waits.
+    pub plugged: Option<(OwnedFd, Plug)>,
+}
+
+/// A listener.
+#[derive(Debug)]
+pub struct Listening {
+    /// The engine's listener.
+    pub listener: ListenerId,
+    /// The way to A; None while A is being made a listener.
+    pub name: Option<Arc<Hidden>>,
+    /// Established connections that A's backlog had no room for; the engine is paused meanwhile, so this is bounded by
+    /// its half-open bound.
+    pub overflow: VecDeque<(SocketId, FlowId)>,
+    /// Held from "is a connection there" to accept: nobody else may take it in between, or accept would block.
+    pub accepting: Arc<Mutex<()>>,
+}
+
+/// The supervisor's end of an established connection.
+#[derive(Debug)]
+pub struct Link {
+    /// S. Non-blocking.
+    pub s: OwnedFd,
+    /// The socket it belongs to.
+    pub socket: SocketId,
+    /// S may have bytes, or the end, to read (edge-triggered: until EAGAIN).
+    pub readable: bool,
+    /// S may take bytes (until EAGAIN).
+    pub writable: bool,
+    /// The program's direction towards the network.
+    pub outgoing: Outgoing,
+    /// The peer's FIN was passed on by shutdown(S, WR).
+    pub fin_delivered: bool,
+    /// The program has called shutdown(SHUT_RD).
+    pub shut_read: bool,
+    /// The peer has reset the connection; S is closed once what came before is delivered.
+    pub reset: bool,
+}
+
+/// The program's sending direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outgoing {
+    /// Open.
+    Open,
+    /// shutdown(SHUT_WR) was called: the end of S's data is FIN, not close.
+    ShutdownCalled,
+    /// FIN has been queued.
+    Finished,
+}
+
+impl Link {
+    /// Both directions have said FIN: S shows nothing more of the program.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.outgoing == Outgoing::Finished && self.fin_delivered
+    }
+
+    /// A new link: everything may be possible.
+    #[must_use]
+    pub fn new(s: OwnedFd, socket: SocketId) -> Self {
+        Self {
+            s,
+            socket,
+            readable: true,
+            writable: true,
+            outgoing: Outgoing::Open,
+            fin_delivered: false,
+            shut_read: false,
+            reset: false,
+        }
+    }
+}
+
+/// The supervisor's end of a datagram socket.
+#[derive(Debug)]
+pub struct DatagramEnd {
+    /// S, connected to A's hidden name. Non-blocking.
+    pub s: OwnedFd,
+    /// S's own name, once A was connected to it.
+    pub name: Mutex<Option<Hidden>>,
+    /// Serialises everything that takes a datagram out of A or puts one in. Taken before the network's lock; while that is
+    /// held it is only tried.
+    pub queue: Mutex<DatagramQueue>,
+}
+
+/// What of a datagram socket lies in the kernel.
+#[derive(Debug, Default)]
+pub struct DatagramQueue {
+    /// Source of the one datagram that lies in A's queue (unconnected sockets).
+    pub in_kernel: Option<SocketAddr>,
+    /// Taken from the model, not yet put into A.
+    pub held: Option<Datagram>,
+    /// A is connected to S: native sends arrive in S; A may queue deep.
+    pub connected: bool,
+}
+
+/// What an epoll token names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token {
+    /// The S of a flow.
+    Flow(NetworkIndex, FlowId),
+    /// The S of a datagram socket.
+    Datagram(NetworkIndex, SocketId),
+    /// The overlay's UDP socket.
+    Udp,
+    /// Somebody has work for the data thread.
+    Wake,
+}
+
+const INDEX_SHIFT: u32 = 48;
+const DATAGRAM: u64 = 1 << 47;
+const ID_MASK: u64 = DATAGRAM - 1;
+/// Index no network has.
+const OWN: u64 = 0xffff;
+
+impl Token {
+    /// As epoll carries it. Numbers of flows and sockets grow from 0 and stay below 2^47.
+    #[must_use]
+    pub fn to_u64(self) -> u64 {
+        match self {
+            Self::Flow(index, flow) => (u64::from(index.0) << INDEX_SHIFT) | (flow.0 & ID_MASK),
+            Self::Datagram(index, socket) => (u64::from(index.0) << INDEX_SHIFT) | DATAGRAM | (socket.0 & ID_MASK),
+            Self::Udp => OWN << INDEX_SHIFT,
+            Self::Wake => (OWN << INDEX_SHIFT) | 1,
+        }
+    }
+
+    /// Back again.
+    #[must_use]
+    pub fn from_u64(token: u64) -> Self {
+        let index = token >> INDEX_SHIFT;
+        let id = token & ID_MASK;
+        if index == OWN {
+            return if id == 0 { Self::Udp } else { Self::Wake };
+        }
+        let index = NetworkIndex(u32::try_from(index).unwrap_or(u32::MAX));
+        if token & DATAGRAM == 0 { Self::Flow(index, FlowId(id)) } else { Self::Datagram(index, SocketId(id)) }
+    }
+}
+
+/// Largest number of networks that have run in one supervisor: their indices must fit a token.
+pub const MAX_NETWORKS: u32 = 0xfffe;
+
+/// Unread bytes in `fd`, 0 if the kernel does not say.
+#[must_use]
+pub fn unread(fd: &OwnedFd) -> usize {
+    crate::sys::ioctl::input_queue(fd.as_fd()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_round_trip() {
+        for token in [
+            Token::Flow(NetworkIndex(0), FlowId(0)),
+            Token::Flow(NetworkIndex(MAX_NETWORKS), FlowId(ID_MASK)),
+            Token::Datagram(NetworkIndex(3), SocketId(9)),
+            Token::Udp,
+            Token::Wake,
+        ] {
+            assert_eq!(Token::from_u64(token.to_u64()), token);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The running node: networks, containers, and what they share. [`Running`] is its face towards the control side.
+
+use crate::clock;
+use crate::container::{self, Container};
+use crate::control::{Admission, ContainerView, NetworkStart, Runtime, RuntimeError};
+use crate::data::{Command, Handle};
+use crate::network::{Holder, MAX_NETWORKS, Network, Role};
+use crate::parked::Room;
+use crate::registry::{Entry, Registry};
+use crate::sys::diag::UnixDiag;
+use crate::sys::{memory, notify, random, task, unix};
+use crate::tasks::Tasks;
+use netcon_netstack::sockets::{CloseHow, SocketId, Sockets};
+use netcon_netstack::stack::{self, Stack};
+use netcon_overlay::{NetworkIndex, PeerConfig, PeerStatus, PublicKey};
+use netcon_shim::handover::{PROBE_COOKIE, PROBE_FD};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Everything that runs. Shared by all threads.
+#[derive(Debug)]
+pub struct Node {
+    /// inode → socket.
+    pub registry: Registry,
+    /// process → container.
+    pub tasks: Tasks,
+    /// Whether a socket still exists.
+    pub diag: UnixDiag,
+    /// Our folder for names that are unlinked at once; 0700.
+    pub folder: PathBuf,
+    /// The data thread.
+    pub data: Handle,
+    /// The kernel does not wake a receiver when the last task goes (before Linux 6.11).
+    pub poll_before_receive: bool,
+    joiner: Mutex<unix::Joiner>,
+    networks: RwLock<HashMap<NetworkIndex, Arc<Network>>>,
+    containers: RwLock<BTreeMap<u64, Arc<Container>>>,
+    next_index: AtomicU32,
+}
+
+/// Descriptors of one process that are looked through for a socket.
+const SEARCH_FDS: usize = 4096;
+/// Processes of one container that are looked through for a socket.
+const SEARCH_PROCESSES: usize = 256;
+/// How long the filtered thread may take to make the probe call.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// A node without networks. `folder` is ours, 0700.
+    pub fn new(folder: PathBuf, data: Handle) -> io::Result<Self> {
+        Ok(Self {
+            registry: Registry::default(),
+            tasks: Tasks::default(),
+            diag: UnixDiag::new()?,
+            joiner: Mutex::new(unix::Joiner::new(&folder)?),
+            folder,
+            data,
+            poll_before_receive: kernel_before_6_11(),
+            networks: RwLock::default(),
+            containers: RwLock::default(),
+            next_index: AtomicU32::new(0),
+        })
+    }
+
+    /// Makes `inode` stand for a socket. A number the kernel has given out again belonged to a socket that is gone.
+    pub fn adopt(&self, inode: u64, entry: Entry) {
+        if let Some(old) = self.registry.insert(inode, entry) {
+            let mut state = old.network.lock();
+            if let Some(carrier) = state.carriers.get_mut(&old.socket) {
+                carrier.inode = None;
+            }
+            state.close(clock::now(), &self.registry, old.socket, CloseHow::Graceful);
+        }
+    }
+
+    /// Joins A to a new S.
+    pub fn join(&self, a: BorrowedFd<'_>) -> Result<OwnedFd, nix::errno::Errno> {
+        self.joiner.lock().unwrap_or_else(PoisonError::into_inner).join(a)
+    }
+
+    /// A duplicate of the program's end: where it was last seen, else wherever in its container it is.
+    pub fn find_end(&self, container: u64, holder: Holder, inode: u64) -> Option<OwnedFd> {
+        if let Ok(a) = task::duplicate(holder.tid, holder.fd, inode) {
+            return Some(a);
+        }
+        self.tasks
+            .of_container(container, SEARCH_PROCESSES)
+            .into_iter()
+            .find_map(|pid| task::duplicate(pid, task::find_socket(pid, inode, SEARCH_FDS)?, inode).ok())
+    }
+
+    /// A container that runs.
+    pub fn container(&self, id: u64) -> Option<Arc<Container>> {
+        self.containers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// A running network.
+    pub fn network(&self, index: NetworkIndex) -> Option<Arc<Network>> {
+        self.networks.read().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
+    }
+
+    /// Closes the listener a connection to `address` would reach on this host, if its program is gone: such a
+    /// connection must be refused, not accepted and then reset.
+    pub fn release_dead_listener(&self, network: &Arc<Network>, address: SocketAddr) {
+        let found = {
+            let state = network.lock();
+            // connect(2) to the unspecified address means this host.
+            let to = match address.ip().to_canonical() {
+                IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+                IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+                ip => SocketAddr::new(ip, address.port()),
+            };
+            let listener = state.sockets.stack().listener_at(to);
+            listener
+                .and_then(|listener| state.sockets.socket_of_listener(listener))
+                .and_then(|socket| Some((socket, state.carriers.get(&socket)?.inode?)))
+        };
+        if let Some((socket, inode)) = found
+            && !self.diag.exists(inode)
+        {
+            network.lock().close(clock::now(), &self.registry, socket, CloseHow::Graceful);
+        }
+    }
+
+    /// The last task of a container is gone; its sockets are, unless another process was given them.
+    pub fn container_ended(&self, container: &Container) {
+        self.containers.write().unwrap_or_else(PoisonError::into_inner).remove(&container.id);
+        self.tasks.forget(container.id);
+        let mut inodes: Vec<(u64, SocketId)> = Vec::new();
+        for (&socket, carrier) in &container.network.lock().carriers {
+            if carrier.container == container.id
+                && let Some(inode) = carrier.inode
+            {
+                inodes.push((inode, socket));
+            }
+        }
+        for (inode, socket) in inodes {
+            self.sweep_one(&container.network, inode, socket);
+        }
+        self.data.wake();
+        tracing::debug!(container = container.id, "container ended");
+    }
+
+    /// Looks after sockets whose end shows no other way (datagrams, listeners, unconnected ones): at most a tenth of all,
+    /// at least 64, from `cursor` on.
+    pub fn sweep(&self, cursor: &mut usize) {
+        let inodes = self.registry.inodes();
+        let share = (inodes.len() / 10).max(64).min(inodes.len());
+        if *cursor >= inodes.len() {
+            *cursor = 0;
+        }
+        for &inode in inodes.iter().cycle().skip(*cursor).take(share) {
+            if let Some(entry) = self.registry.find(inode) {
+                self.sweep_one(&entry.network, inode, entry.socket);
+            }
+        }
+        *cursor += share;
+        let networks: Vec<_> = self.networks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for network in networks {
+            network.lock().sweep_unaccepted(&self.registry);
+        }
+        self.tasks.sweep();
+    }
+
+    fn sweep_one(&self, network: &Arc<Network>, inode: u64, socket: SocketId) {
+        if self.diag.exists(inode) {
+            return;
+        }
+        let mut state = network.lock();
+        let Some(carrier) = state.carriers.get(&socket).filter(|carrier| carrier.inode == Some(inode)) else { return };
+        let busy = match &carrier.role {
+            // S tells the end itself, after the data that still lies in it.
+            Role::Linked(flow) => state.links.get(flow).is_some_and(|link| !link.is_finished()),
+            Role::Idle | Role::Connecting(_) | Role::Listening(_) | Role::Datagram(_) => false,
+        };
+        if !busy {
+            if let Role::Datagram(end) = &carrier.role {
+                let end = Arc::clone(end);
+                let mut scratch = vec![0; 65_536];
+                crate::trap::take_sent_datagrams(&mut state, socket, &end, &mut scratch);
+            }
+            state.close(clock::now(), &self.registry, socket, CloseHow::Graceful);
+            drop(state);
+            self.data.wake();
+        }
+    }
+}
+
+/// A node with its threads: what the control side talks to.
+#[derive(Debug, Clone)]
+pub struct Running(pub Arc<Node>);
+
+impl Running {
+    fn by_name(&self, name: &str) -> Option<Arc<Network>> {
+        let networks = self.0.networks.read().unwrap_or_else(PoisonError::into_inner);
+        networks.values().find(|network| network.name == name).cloned()
+    }
+
+    fn update_routes(&self, network: &Network) {
+        let routes = self.0.data.ask(|reply| Command::Routes { network: network.index, reply }).unwrap_or_default();
+        let routes = routes.into_iter().map(|prefix| (prefix.addr(), prefix.len())).collect();
+        network.lock().sockets.stack_mut().set_routes(routes);
+    }
+}
+
+impl Runtime for Running {
+    fn start_network(&self, start: NetworkStart) -> Result<(), RuntimeError> {
+        if self.by_name(&start.name).is_some() {
+            return Err(RuntimeError(format!("network {} runs already", start.name)));
+        }
+        let number = self.0.next_index.fetch_add(1, Ordering::Relaxed);
+        if number >= MAX_NETWORKS {
+            return Err(RuntimeError("too many networks were started; restart the supervisor".to_owned()));
+        }
+        let index = NetworkIndex(number);
+        let random = |_| RuntimeError("the kernel gave no random bytes".to_owned());
+        let seed: [u8; 32] = random::bytes().map_err(random)?;
+        let salt = u64::from_ne_bytes(random::bytes().map_err(random)?);
+        let mtu = usize::from(start.mtu);
+        let mut config = stack::Config { mtu, v4: None, v6: None, seed, limits: stack::Limits::default() };
+        for (address, prefix) in &start.addresses {
+            match address {
+                IpAddr::V4(v4) => config.v4 = Some((*v4, *prefix)),
+                IpAddr::V6(v6) => config.v6 = Some((*v6, *prefix)),
+            }
+        }
+        let sockets = Sockets::new(Stack::new(config, clock::now()), salt);
+        let network = Arc::new(Network::new(index, start.name, mtu, salt, sockets));
+        self.0
+            .data
+            .ask(|reply| Command::AddNetwork { network: Arc::clone(&network), key: start.private_key, reply })
+            .map_err(|_| RuntimeError("the data thread has ended".to_owned()))?
+            .map_err(|error| RuntimeError(error.to_string()))?;
+        self.0.networks.write().unwrap_or_else(PoisonError::into_inner).insert(index, Arc::clone(&network));
+        for peer in start.peers {
+            if let Err(error) = self.set_peer(&network.name, peer) {
+                self.stop_network(&network.name);
+                return Err(error);
+            }
+        }
+        self.update_routes(&network);
+        Ok(())
+    }
+
+    fn stop_network(&self, network: &str) {
+        let Some(network) = self.by_name(network) else { return };
+        self.0.networks.write().unwrap_or_else(PoisonError::into_inner).remove(&network.index);
+        let _ = self.0.data.ask(|reply| Command::RemoveNetwork { network: network.index, reply });
+        let mut guard = network.lock();
+        guard.stopped = true;
+        let sockets: Vec<_> = guard.carriers.keys().copied().collect();
+        for socket in sockets {
+            guard.close(clock::now(), &self.0.registry, socket, CloseHow::Reset);
+        }
+    }
+
+    fn set_peer(&self, network: &str, peer: PeerConfig) -> Result<(), RuntimeError> {
+        let Some(network) = self.by_name(network) else {
+            return Err(RuntimeError(format!("network {network} does not run")));
+        };
+        self.0
+            .data
+            .ask(|reply| Command::SetPeer { network: network.index, peer: Box::new(peer), reply })
+            .map_err(|_| RuntimeError("the data thread has ended".to_owned()))?
+            .map_err(|error| RuntimeError(error.to_string()))?;
+        self.update_routes(&network);
+        Ok(())
+    }
+
+    fn remove_peer(&self, network: &str, peer: &PublicKey) {
+        let Some(network) = self.by_name(network) else { return };
+        let peer = *peer;
+        let _ = self.0.data.ask(|reply| Command::RemovePeer { network: network.index, peer, reply });
+        self.update_routes(&network);
+    }
+
+    fn peer_status(&self, network: &str) -> Vec<PeerStatus> {
+        self.by_name(network)
+            .and_then(|network| self.0.data.ask(|reply| Command::PeerStatus { network: network.index, reply }).ok())
+            .unwrap_or_default()
+    }
+
+    fn containers(&self) -> Vec<ContainerView> {
+        let containers: Vec<_> =
+            self.0.containers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        containers
+            .into_iter()
+            .map(|container| ContainerView {
+                id: container.id,
+                network: container.network.name.clone(),
+                pid: container.pid,
+                program: String::from_utf8_lossy(&container.argv0).into_owned(),
+                started: container.started,
+                sockets: container.network.lock().carriers.values().filter(|c| c.container == container.id).count(),
+            })
+            .collect()
+    }
+
+    fn network_of(&self, pid: u32) -> Option<String> {
+        let container = self.0.tasks.container_of(pid)?;
+        Some(self.0.container(container)?.network.name.clone())
+    }
+
+    fn start_container(&self, admission: Admission, notify: OwnedFd, _flags: u32) -> Result<(), RuntimeError> {
+        let network = self
+            .by_name(&admission.network)
+            .ok_or_else(|| RuntimeError(format!("network {} does not run any more", admission.network)))?;
+        let room = Room::new().map_err(|error| RuntimeError(format!("out of descriptors: {error}")))?;
+        let _ = notify::set_sync_wake_up(notify.as_fd());
+        let container = Arc::new(Container {
+            id: admission.container,
+            network,
+            argv0: admission.argv0,
+            pid: admission.peer.pid,
+            started: clock::unix(),
+            notify: Arc::new(notify),
+            room,
+        });
+        probe(&container)?;
+        let _ = self.0.tasks.note(container.pid, container.id);
+        self.0
+            .containers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(container.id, Arc::clone(&container));
+        container::start(&self.0, &container).map_err(|error| {
+            self.0.container_ended(&container);
+            RuntimeError(format!("no thread could be started for the program: {error}"))
+        })
+    }
+}
+
+/// Receives the shim's probe call, reads its memory and answers it: proof that both work before anything is irreversible.
+fn probe(container: &Container) -> Result<(), RuntimeError> {
+    let refused = |what: &str, error: &dyn std::fmt::Display| {
+        RuntimeError(format!("{what} ({error}); run the supervisor as the same user, outside of other sandboxes"))
+    };
+    let mut polled = [PollFd::new(container.notify.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(PROBE_TIMEOUT).unwrap_or(PollTimeout::MAX);
+    match poll(&mut polled, timeout) {
+        Ok(n) if n > 0 => {}
+        Ok(_) => return Err(RuntimeError("the program's trapped calls do not arrive here".to_owned())),
+        Err(error) => return Err(refused("the program's trapped calls cannot be awaited", &error)),
+    }
+    let listener = container.notify.as_fd();
+    let note = notify::receive(listener).map_err(|error| refused("the program's trapped calls cannot be received", &error))?;
+    let mut cookie = [0_u8; PROBE_COOKIE.len()];
+    let read = memory::read(note.tid, note.args[1], &mut cookie);
+    let answered = notify::answer(listener, note.id, Err(libc::EBADF));
+    read.map_err(|error| refused("the program's memory cannot be read", &error))?;
+    answered.map_err(|error| refused("the program's trapped calls cannot be answered", &error))?;
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel takes an int")]
+    let fd = (note.args[0] as u32).cast_signed();
+    if fd != PROBE_FD || cookie != PROBE_COOKIE {
+        return Err(RuntimeError("the shim did not make the call that was agreed; install shim and supervisor of one version".to_owned()));
+    }
+    Ok(())
+}
+
+fn kernel_before_6_11() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (6, 11)
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Calls that wait, and everything else that touches a program outside its own trapped call. One thread per container, so
+//! that a program which blocks it (its memory may be served by userfaultfd or FUSE) blocks only itself.
+//!
+//! A parked call holds A', as the kernel's own call would hold the file. It ends when its descriptor is ready, when the
+//! engine has decided a connection, when its time-out has passed, when its thread dies, or when a signal hits it: a thread
+//! in its first wait shows state `S`; one that a signal has really reached waits killably, `D`. Only then -ERESTARTSYS is
+//! the answer, and the kernel runs the handler, stop or freezer and picks EINTR or restart.
+
+use crate::clock;
+use crate::container::Container;
+use crate::network::{Holder, Network, Role};
+use crate::node::Node;
+use crate::sys::task;
+use crate::trap::{self, Accept, Attempt, Call, Receive, Send, Verdict};
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::{CloseHow, SocketId};
+use netcon_netstack::stack::FlowId;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{MsgFlags, send};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A call that waits.
+#[derive(Debug)]
+pub struct Parked {
+    /// The call.
+    pub call: Call,
+    /// When its SO_RCVTIMEO or SO_SNDTIMEO has passed. Set: a signal gives EINTR, never a restart (signal(7)).
+    pub deadline: Option<Instant>,
+    /// A'.
+    pub a: OwnedFd,
+    /// For what.
+    pub waiting: Waiting,
+}
+
+/// What a parked call waits for.
+#[derive(Debug)]
+pub enum Waiting {
+    /// The engine's decision on a connection.
+    #[expect(missing_docs, reason = "named as elsewhere")]
+    Connect { network: Arc<Network>, socket: SocketId, flow: FlowId, fd: i32 },
+    /// A connection in a listener.
+    Accept(Accept),
+    /// Data.
+    Receive(Receive),
+    /// Room.
+    Send(Send),
+}
+
+/// Work for the thread.
+#[derive(Debug)]
+pub enum Message {
+    /// A call is to wait.
+    Park(Box<Parked>),
+    /// The engine has decided a connection attempt.
+    #[expect(missing_docs, reason = "named as elsewhere")]
+    Outcome { network: Arc<Network>, socket: SocketId },
+    /// The peer has reset a connection: A is to fail with ECONNRESET once its data is read.
+    #[expect(missing_docs, reason = "named as elsewhere")]
+    Plant { inode: u64, holder: Holder, s: OwnedFd },
+    /// The last task of the container is gone.
+    End,
+}
+
+/// Where messages for the thread are left. Bounded by the number of threads and sockets of the container.
+#[derive(Debug)]
+pub struct Room {
+    inbox: Mutex<Vec<Message>>,
+    wake: EventFd,
+}
+
+impl Room {
+    /// An empty room.
+    pub fn new() -> nix::Result<Self> {
+        let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        Ok(Self { inbox: Mutex::new(Vec::new()), wake })
+    }
+
+    /// Leaves a message.
+    pub fn post(&self, message: Message) {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        // Only a full counter fails, and then it is awake.
+        let _ = self.wake.write(1);
+    }
+
+    fn take(&self) -> Vec<Message> {
+        let _ = self.wake.read();
+        std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// First look at a parked thread's state after this long; later ones back off.
+const FIRST_SAMPLE: Duration = Duration::from_millis(10);
+/// Longest time between two looks.
+const LAST_SAMPLE: Duration = Duration::from_millis(50);
+/// Token of the event fd; keys of parked calls count up from 1.
+const WAKE: u64 = 0;
+/// -ERESTARTSYS: the kernel decides between EINTR and a restart.
+const ERESTARTSYS: Errno = Errno(512);
+
+/// Serves the parked calls of `container` until it ends.
+pub fn run(node: &Arc<Node>, container: &Arc<Container>) -> nix::Result<()> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(&container.room.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+    let mut attendant = Attendant { node, container, epoll, parked: BTreeMap::new(), next: WAKE + 1 };
+    let mut events = [EpollEvent::empty(); 64];
+    loop {
+        let timeout = attendant.timeout(clock::now());
+        let n = match attendant.epoll.wait(&mut events, timeout) {
+            Ok(n) => n,
+            Err(nix::errno::Errno::EINTR) => 0,
+            Err(error) => return Err(error),
+        };
+        for event in &events[..n] {
+            match event.data() {
+                WAKE => {
+                    for message in container.room.take() {
+                        if !attendant.handle(message) {
+                            return Ok(());
+                        }
+                    }
+                }
+                key => attendant.attempt(key),
+            }
+        }
+        attendant.sample(clock::now());
+    }
+}
+
+struct Entry {
+    parked: Parked,
+    sample_at: Instant,
+    interval: Duration,
+}
+
+struct Attendant<'a> {
+    node: &'a Arc<Node>,
+    container: &'a Arc<Container>,
+    epoll: Epoll,
+    parked: BTreeMap<u64, Entry>,
+    next: u64,
+}
+
+impl Attendant<'_> {
+    fn timeout(&self, now: Instant) -> EpollTimeout {
+        let first = self.parked.values().map(|e| e.parked.deadline.map_or(e.sample_at, |d| d.min(e.sample_at))).min();
+        first.map_or(EpollTimeout::NONE, |at| {
+            // Rounded up, so that it is due when we wake.
+            let wait = at.saturating_duration_since(now) + Duration::from_micros(999);
+            EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::NONE)
+        })
+    }
+
+    /// False: the container has ended.
+    fn handle(&mut self, message: Message) -> bool {
+        match message {
+            Message::Park(parked) => self.park(*parked),
+            Message::Outcome { network, socket } => self.outcome(&network, socket),
+            Message::Plant { inode, holder, s } => {
+                // Unread data in S when it closes makes A fail with ECONNRESET after what A still has to read.
+                if let Some(a) = self.node.find_end(self.container.id, holder, inode) {
+                    let _ = send(a.as_raw_fd(), b"\0", MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+                }
+                drop(s);
+            }
+            Message::End => return false,
+        }
+        true
+    }
+
+    fn park(&mut self, parked: Parked) {
+        let key = self.next;
+        self.next += 1;
+        let wanted = match &parked.waiting {
+            Waiting::Connect { .. } => None,
+            Waiting::Accept(_) | Waiting::Receive(_) => Some(EpollFlags::EPOLLIN),
+            Waiting::Send(_) => Some(EpollFlags::EPOLLOUT),
+        };
+        if let Some(flags) = wanted
+            && let Err(error) = self.epoll.add(&parked.a, EpollEvent::new(flags, key))
+        {
+            parked.call.answer(Verdict::Fail(trap::errno(error)));
+            return;
+        }
+        let sample_at = clock::now() + FIRST_SAMPLE;
+        self.parked.insert(key, Entry { parked, sample_at, interval: FIRST_SAMPLE });
+        self.attempt(key);
+    }
+
+    fn outcome(&mut self, network: &Arc<Network>, socket: SocketId) {
+        let waiters: Vec<u64> = self
+            .parked
+            .iter()
+            .filter(|(_, e)| matches!(&e.parked.waiting, Waiting::Connect { network: n, socket: s, .. } if *s == socket && n.index == network.index))
+            .map(|(&key, _)| key)
+            .collect();
+        if waiters.is_empty() {
+            let _ = trap::finish_connect(self.node, network, socket, None);
+        }
+        for key in waiters {
+            self.attempt(key);
+        }
+    }
+
+    /// Tries again.
+    fn attempt(&mut self, key: u64) {
+        let Some(entry) = self.parked.get_mut(&key) else { return };
+        let parked = &mut entry.parked;
+        let attempt = match &mut parked.waiting {
+            Waiting::Connect { network, socket, flow, fd } => {
+                match trap::finish_connect(self.node, network, *socket, Some((&parked.call, &parked.a, *fd))) {
+                    Some(verdict) => Attempt::Over(verdict),
+                    // Another waiter of the same attempt has brought it home.
+                    None => match network.lock().carriers.get(socket).map(|carrier| &carrier.role) {
+                        Some(Role::Linked(f)) if f == flow => Attempt::Over(Verdict::Return(0)),
+                        Some(Role::Connecting(_)) => Attempt::WouldBlock,
+                        Some(_) | None => Attempt::Over(Verdict::Fail(Errno::ECONNABORTED)),
+                    },
+                }
+            }
+            Waiting::Accept(accept) => accept.attempt(self.node, &parked.call, &parked.a),
+            Waiting::Receive(receive) => receive.attempt(&parked.call, &parked.a),
+            Waiting::Send(send) => send.attempt(&parked.call, &parked.a),
+        };
+        if let Attempt::Over(verdict) = attempt {
+            self.finish(key, verdict);
+        }
+    }
+
+    /// Looks at every call that is due: its thread, its deadline.
+    fn sample(&mut self, now: Instant) {
+        let due: Vec<u64> = self
+            .parked
+            .iter()
+            .filter(|(_, e)| e.sample_at <= now || e.parked.deadline.is_some_and(|d| d <= now))
+            .map(|(&key, _)| key)
+            .collect();
+        for key in due {
+            let Some(entry) = self.parked.get_mut(&key) else { continue };
+            if entry.parked.deadline.is_some_and(|d| d <= now) {
+                self.expire(key);
+                continue;
+            }
+            entry.sample_at = now + entry.interval;
+            entry.interval = (entry.interval * 2).min(LAST_SAMPLE);
+            if !entry.parked.call.is_valid() {
+                self.finish(key, Verdict::Done);
+            } else if task::state(entry.parked.call.tid) == Some(b'D') {
+                self.interrupt(key);
+            }
+        }
+    }
+
+    fn interrupt(&mut self, key: u64) {
+        let Some(entry) = self.parked.get(&key) else { return };
+        let parked = &entry.parked;
+        if let Waiting::Connect { network, socket, fd, .. } = &parked.waiting {
+            trap::interrupt_connect(self.node, &parked.call, network, *socket, &parked.a, *fd);
+        }
+        let verdict = match &parked.waiting {
+            // A partial count ends a send that a signal hits.
+            Waiting::Send(send) if send.so_far().is_ok() => Verdict::from(send.so_far()),
+            _ if parked.deadline.is_some() => Verdict::Fail(Errno::EINTR),
+            _ => Verdict::Fail(ERESTARTSYS),
+        };
+        self.finish(key, verdict);
+    }
+
+    fn expire(&mut self, key: u64) {
+        let Some(entry) = self.parked.get(&key) else { return };
+        let parked = &entry.parked;
+        let verdict = match &parked.waiting {
+            Waiting::Connect { network, socket, fd, .. } => {
+                trap::interrupt_connect(self.node, &parked.call, network, *socket, &parked.a, *fd);
+                Verdict::Fail(Errno::EINPROGRESS)
+            }
+            Waiting::Send(send) => Verdict::from(send.so_far()),
+            Waiting::Accept(_) | Waiting::Receive(_) => Verdict::Fail(Errno::EAGAIN),
+        };
+        self.finish(key, verdict);
+    }
+
+    fn finish(&mut self, key: u64, verdict: Verdict) {
+        let Some(Entry { parked, .. }) = self.parked.remove(&key) else { return };
+        // Our duplicate's close does not remove it: the file lives on in the program.
+        let _ = self.epoll.delete(&parked.a);
+        let Parked { call, a, waiting, .. } = parked;
+        // The duplicate goes first: the program may close the last reference the moment it runs again.
+        drop(a);
+        call.answer(verdict);
+        if let (Waiting::Connect { network, socket, .. }, Verdict::Done) = (waiting, verdict) {
+            self.abandon(&network, socket);
+        }
+    }
+
+    /// The caller of a connect died; if its socket died with it, the attempt ends now.
+    fn abandon(&self, network: &Arc<Network>, socket: SocketId) {
+        let inode = network.lock().carriers.get(&socket).and_then(|carrier| carrier.inode);
+        if let Some(inode) = inode
+            && !self.node.diag.exists(inode)
+        {
+            network.lock().close(clock::now(), &self.node.registry, socket, CloseHow::Reset);
+            self.node.data.wake();
+        }
+    }
+}

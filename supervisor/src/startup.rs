@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! From arguments to a running supervisor, and to its end.
+//!
+//! The order matters: what can fail for reasons of the user's comes first and says so in one
+//! sentence; secrets are read only by a hardened process; the sandbox closes when everything that
+//! it would refuse has been done; "ready" is said when everything listens.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::admission::Socket;
+use crate::args::{Args, Exit};
+use crate::control::{Runtime, RuntimeError, Service};
+use crate::state::{StateDir, StateError};
+use crate::{http, ports, sandbox, state, sys};
+
+/// Why the supervisor could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// One sentence for the user.
+    pub sentence: String,
+}
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The overlay's socket.
+    pub udp: ports::Udp,
+    /// An empty folder of ours, 0700, for names that are unlinked at once (short: they fit sun_path).
+    pub folder: PathBuf,
+}
+
+/// Runs until SIGINT or SIGTERM. `node` makes the node.
+///
+/// # Errors
+/// [`Failure`], with everything this supervisor has put into the file system removed, but for its state.
+pub fn run(
+    args: &Args,
+    node: impl FnOnce(Parts) -> Result<Arc<dyn Runtime>, RuntimeError>,
+) -> Result<(), Failure> {
+    check_kernel()?;
+    // Blocked before other threads exist, so that they inherit it: signals are read, not handled.
+    let signals = end_signals()?;
+    sandbox::harden().map_err(fail(Exit::Kernel))?;
+
+    let state = StateDir::open(&state_directory(args).map_err(fail(Exit::State))?).map_err(
+        |error| match &error {
+            StateError::Locked { .. } => fail(Exit::Runtime)(error),
+            StateError::NoPlace | StateError::Io { .. } | StateError::Untrusted { .. } => {
+                fail(Exit::State)(error)
+            }
+        },
+    )?;
+    let path = netcon_shim::runtime::socket_path(true)
+        .map_err(|error| failure(Exit::Runtime, format!("{error}.")))?;
+    let socket = Socket::bind(&path).map_err(fail(Exit::Runtime))?;
+    let udp = ports::bind_udp(args.port).map_err(|error| {
+        failure(
+            Exit::Port,
+            format!(
+                "No UDP port from {} to {} can be used ({error}); choose others with --port.",
+                args.port,
+                args.port.saturating_add(ports::UDP_ATTEMPTS)
+            ),
+        )
+    })?;
+    if udp.port != args.port {
+        tracing::warn!(
+            "UDP port {} is taken; the overlay uses {}: peers need that in their endpoint.",
+            args.port,
+            udp.port
+        );
+    }
+    let udp_port = udp.port;
+    let (listeners, complaints) = ports::bind_http(args.port);
+    for complaint in complaints {
+        tracing::warn!("{complaint}");
+    }
+
+    let folder = Folder::make(&path)?;
+    let parts = Parts {
+        udp,
+        folder: folder.0.clone(),
+    };
+    let node = node(parts).map_err(|error| failure(Exit::Failed, error.to_string()))?;
+    let service = Service::start(state, node, udp_port).map_err(fail(Exit::State))?;
+    let service = Arc::new(service);
+    let addresses: Vec<String> = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .map(|address| format!("http://{address}"))
+        .collect();
+    let unix_http = http::start(Arc::clone(&service), listeners)
+        .map_err(|error| failure(Exit::Failed, format!("Cannot start the API: {error}.")))?;
+    socket
+        .serve(Arc::clone(&service), move |stream, peer| {
+            unix_http.accept(stream, peer);
+        })
+        .map_err(|error| failure(Exit::Failed, format!("Cannot start a thread: {error}.")))?;
+    sandbox::confine().map_err(fail(Exit::Kernel))?;
+
+    tracing::info!(
+        udp = udp_port,
+        socket = %socket.path().display(),
+        http = addresses.join(" "),
+        state = %service.state_directory().display(),
+        networks = service.networks().len(),
+        "ready"
+    );
+    wait_for_end(&signals)
+    // The socket's file goes with `socket`; the process's end closes the rest.
+}
+
+fn state_directory(args: &Args) -> Result<PathBuf, StateError> {
+    match &args.state_dir {
+        Some(directory) => Ok(directory.clone()),
+        None => state::default_directory(
+            std::env::var_os("XDG_STATE_HOME").map(PathBuf::from),
+            std::env::var_os("HOME").map(PathBuf::from),
+        ),
+    }
+}
+
+/// The folder beside the socket; nobody else uses it because the socket's lock is ours. Removed at the end.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(socket: &Path) -> Result<Self, Failure> {
+        let path = socket.with_extension("ends");
+        let made = match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::clear(&path),
+            result => result,
+        };
+        made.map_err(|error| {
+            failure(
+                Exit::Runtime,
+                format!("Cannot make the folder {}: {error}.", path.display()),
+            )
+        })?;
+        Ok(Self(path))
+    }
+
+    /// What a supervisor that was killed left: the folder, and a name or two in it.
+    fn clear(path: &Path) -> io::Result<()> {
+        let about = path.symlink_metadata()?;
+        let ours = nix::unistd::geteuid().as_raw();
+        if !about.is_dir() || about.uid() != ours || about.mode() & 0o077 != 0 {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        for entry in path.read_dir()? {
+            let entry = entry?;
+            if entry.file_type()?.is_socket() {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _best_effort = Self::clear(&self.0).and_then(|()| std::fs::remove_dir(&self.0));
+    }
+}
+
+/// ADDFD with SEND is the newest thing that cannot be done without.
+const OLDEST: (u32, u32) = (5, 14);
+
+fn check_kernel() -> Result<(), Failure> {
+    let (release, numbers) = sys::kernel::release().unwrap_or_else(|| ("?".to_owned(), OLDEST));
+    if numbers < OLDEST {
+        return Err(failure(
+            Exit::Kernel,
+            format!("This kernel is Linux {release}; netcon needs 5.14 or newer."),
+        ));
+    }
+    sys::kernel::has_notifications().map_err(|error| {
+        failure(
+            Exit::Kernel,
+            format!(
+                "This kernel (Linux {release}) has no seccomp user notification, or a container hides it ({error}); netcon cannot work here."
+            ),
+        )
+    })
+}
+
+fn end_signals() -> Result<SignalFd, Failure> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    signals
+        .thread_block()
+        .and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC))
+        .map_err(|errno| failure(Exit::Kernel, format!("Cannot wait for signals: {errno}.")))
+}
+
+fn wait_for_end(signals: &SignalFd) -> Result<(), Failure> {
+    loop {
+        match signals.read_signal() {
+            Ok(Some(signal)) => {
+                tracing::info!(signal = signal.ssi_signo, "ending");
+                return Ok(());
+            }
+            Ok(None) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => {
+                return Err(failure(
+                    Exit::Failed,
+                    format!("Cannot wait for signals: {errno}."),
+                ));
+            }
+        }
+    }
+}
+
+fn failure(exit: Exit, sentence: String) -> Failure {
+    Failure { exit, sentence }
+}
+
+fn fail<E: std::fmt::Display>(exit: Exit) -> impl Fn(E) -> Failure {
+    move |error| failure(exit, error.to_string())
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Whose TCP socket is at the other end of a loopback connection (sock_diag(7), inet_diag).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
+    sockopt::ReceiveTimeout,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+/// The uid that made the socket with address `local` that is connected to `remote`, in our user
+/// namespace. None when there is no such socket in our network namespace, or nobody holds it any more.
+///
+/// # Errors
+/// Whatever the kernel said; also when it has no inet_diag.
+pub fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<u32>> {
+    let request = request(local, remote)?;
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkSockDiag,
+    )?;
+    setsockopt(&netlink, ReceiveTimeout, &TimeVal::seconds(1))?;
+    send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
+    let mut answer = [0; 1024];
+    let count = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    parse(&answer[..count], local.port(), remote.port())
+}
+
+/// Bytes of struct nlmsghdr (netlink(7)).
+const HEADER: usize = 16;
+/// Bytes of struct inet_diag_req_v2 (linux/inet_diag.h).
+const REQUEST: usize = 56;
+/// Bytes of struct inet_diag_msg without attributes.
+const MESSAGE: usize = 72;
+/// SOCK_DIAG_BY_FAMILY (linux/sock_diag.h).
+const BY_FAMILY: u16 = 20;
+/// NLM_F_REQUEST: without NLM_F_DUMP the kernel looks one connection up.
+const ONE: u16 = 1;
+/// Where sockets begin and end with a holder: TCP_ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT (linux/tcp_states.h).
+const HELD: [u8; 4] = [1, 4, 5, 8];
+
+fn request(local: SocketAddr, remote: SocketAddr) -> io::Result<[u8; HEADER + REQUEST]> {
+    let (family, local_bytes, remote_bytes) = match (local, remote) {
+        (SocketAddr::V4(local), SocketAddr::V4(remote)) => (
+            libc::AF_INET,
+            padded(&local.ip().octets()),
+            padded(&remote.ip().octets()),
+        ),
+        (SocketAddr::V6(local), SocketAddr::V6(remote)) => {
+            (libc::AF_INET6, local.ip().octets(), remote.ip().octets())
+        }
+        (SocketAddr::V4(_), SocketAddr::V6(_)) | (SocketAddr::V6(_), SocketAddr::V4(_)) => {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+    };
+    let mut bytes = [0; HEADER + REQUEST];
+    let mut at = 0;
+    let mut put = |part: &[u8]| {
+        bytes[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    };
+    // struct nlmsghdr: length, type, flags, sequence, port.
+    put(&(72_u32).to_ne_bytes());
+    put(&BY_FAMILY.to_ne_bytes());
+    put(&ONE.to_ne_bytes());
+    put(&[0; 8]);
+    // struct inet_diag_req_v2: family, protocol, extensions, pad, states.
+    put(&[family.to_ne_bytes()[0], libc::IPPROTO_TCP.to_ne_bytes()[0], 0, 0]);
+    put(&u32::MAX.to_ne_bytes());
+    // struct inet_diag_sockid: ports and addresses in network order, interface, cookie (none).
+    put(&local.port().to_be_bytes());
+    put(&remote.port().to_be_bytes());
+    put(&local_bytes);
+    put(&remote_bytes);
+    put(&[0; 4]);
+    put(&[0xff; 8]);
+    Ok(bytes)
+}
+
+/// An IPv4 address as inet_diag carries it.
+fn padded(octets: &[u8; 4]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(octets);
+    bytes
+}
+
+fn parse(answer: &[u8], local: u16, remote: u16) -> io::Result<Option<u32>> {
+    let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let kind = u16::from_ne_bytes(field(answer, 4).ok_or_else(short)?);
+    if i32::from(kind) == libc::NLMSG_ERROR {
+        let error = i32::from_ne_bytes(field(answer, HEADER).ok_or_else(short)?).wrapping_neg();
+        return match error {
+            libc::ENOENT => Ok(None),
+            error => Err(io::Error::from_raw_os_error(error)),
+        };
+    }
+    if kind != BY_FAMILY || answer.len() < HEADER + MESSAGE {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let message = &answer[HEADER..HEADER + MESSAGE];
+    let state = message[1];
+    let ports = [local, remote].map(u16::to_be_bytes).concat();
+    let inode = u32::from_ne_bytes(field(message, 68).ok_or_else(short)?);
+    // The kernel falls back to a listener of that port, and reports sockets in TIME_WAIT with uid 0
+    // and no inode: neither is the caller.
+    if !HELD.contains(&state) || inode == 0 || message[4..8] != ports[..] {
+        return Ok(None);
+    }
+    Ok(Some(u32::from_ne_bytes(
+        field(message, 64).ok_or_else(short)?,
+    )))
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn own_connections_are_ours_in_both_families() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else {
+                assert!(address.starts_with('['), "no IPv4 loopback");
+                continue;
+            };
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (server, peer) = listener.accept().unwrap();
+            let here = server.local_addr().unwrap();
+            let uid = nix::unistd::geteuid().as_raw();
+            assert_eq!(owner(peer, here).unwrap(), Some(uid));
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(owner(peer, here).unwrap(), Some(uid));
+            drop(client);
+            assert_eq!(owner(peer, here).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_listener_is_nobodys_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = listener.local_addr().unwrap();
+        assert_eq!(owner(here, "127.0.0.1:9".parse().unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn families_do_not_mix() {
+        let error = owner("127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap());
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn short_answers_are_errors() {
+        for length in 0..HEADER + MESSAGE {
+            let mut answer = vec![0; length];
+            if length >= 6 {
+                answer[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
+            }
+            assert!(parse(&answer, 1, 2).is_err(), "{length}");
+        }
+    }
+}

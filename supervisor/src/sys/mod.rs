@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One kernel interface per module, owned descriptors in and out; the only place with unsafe code.
+
+pub mod diag;
+pub mod inet_diag;
+pub mod ioctl;
+pub mod kernel;
+pub mod memory;
+pub mod notify;
+pub mod random;
+pub mod receive;
+pub mod task;
+pub mod unix;

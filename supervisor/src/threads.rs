@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Starts the node's own threads: one that moves packets, one that looks after sockets nothing else tells about. Both run
+//! until the process ends.
+
+use crate::data::{self, Handle, Udp};
+use crate::node::{Node, Running};
+use crate::sys::random;
+use std::io;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{Builder, park_timeout};
+use std::time::Duration;
+
+/// Between two sweeps.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts a node without networks. `folder` is ours, 0700; `udp` is bound to the overlay's port.
+pub fn start(folder: PathBuf, udp: UdpSocket) -> io::Result<Running> {
+    udp.set_nonblocking(true)?;
+    let node = Arc::new(Node::new(folder, Handle::new()?)?);
+    let seed = random::bytes()?;
+    let udp = Udp::new(udp)?;
+    let thread_node = Arc::clone(&node);
+    Builder::new().name("data".to_owned()).spawn(move || {
+        if let Err(error) = data::run(thread_node, udp, seed) {
+            tracing::error!(%error, "packets are no longer moved");
+        }
+    })?;
+    let sweep_node = Arc::clone(&node);
+    Builder::new().name("sweep".to_owned()).spawn(move || {
+        let mut cursor = 0;
+        loop {
+            park_timeout(SWEEP_INTERVAL);
+            sweep_node.sweep(&mut cursor);
+        }
+    })?;
+    Ok(Running(node))
+}

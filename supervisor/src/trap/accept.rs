@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! accept(2) and accept4(2): the connection waits in A, a listening AF_UNIX socket; it is taken there, named, injected.
+
+use super::{Attempt, Call, OnSocket, Verdict, address, errno, io_errno};
+use crate::clock;
+use crate::network::{Holder, Network, Role};
+use crate::node::Node;
+use crate::parked::{Parked, Waiting};
+use crate::registry::Entry;
+use crate::sys::{notify, unix};
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::{CloseHow, SocketId};
+use netcon_netstack::stack::FlowId;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// An accept that may have to wait.
+#[derive(Debug, Clone)]
+pub struct Accept {
+    network: Arc<Network>,
+    listener: SocketId,
+    accepting: Arc<Mutex<()>>,
+    address: u64,
+    length: u64,
+    nonblocking: bool,
+    cloexec: bool,
+}
+
+pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -> Verdict {
+    if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        return Verdict::Fail(Errno::EINVAL);
+    }
+    let network = &on.entry.network;
+    let accepting = match network.lock().carriers.get(&on.entry.socket).map(|carrier| &carrier.role) {
+        Some(Role::Listening(listening)) => Arc::clone(&listening.accepting),
+        Some(Role::Datagram(_)) => return Verdict::Fail(Errno::EOPNOTSUPP),
+        Some(Role::Idle | Role::Connecting(_) | Role::Linked(_)) | None => return Verdict::Fail(Errno::EINVAL),
+    };
+    let a = match on.duplicate() {
+        Ok(a) => a,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    let accept = Accept {
+        network: Arc::clone(network),
+        listener: on.entry.socket,
+        accepting,
+        address,
+        length,
+        nonblocking: flags & libc::SOCK_NONBLOCK != 0,
+        cloexec: flags & libc::SOCK_CLOEXEC != 0,
+    };
+    match accept.attempt(on.node, on.call, &a) {
+        Attempt::Over(verdict) => verdict,
+        Attempt::WouldBlock if unix::is_nonblocking(a.as_fd()) => Verdict::Fail(Errno::EAGAIN),
+        Attempt::WouldBlock => {
+            let deadline = unix::receive_timeout(a.as_fd()).map(|limit| clock::now() + limit);
+            on.container.park(Parked { call: on.call.clone(), deadline, a, waiting: Waiting::Accept(accept) });
+            Verdict::Done
+        }
+    }
+}
+
+impl Accept {
+    /// Takes one connection out of the listener, if there is one.
+    pub fn attempt(&self, node: &Arc<Node>, call: &Call, a: &OwnedFd) -> Attempt {
+        if !call.is_valid() {
+            return Attempt::Over(Verdict::Done);
+        }
+        let taken = {
+            // Every accept on this listener comes through here: what poll shows cannot be taken by another before accept.
+            let _turn = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+            if !unix::is_readable(a.as_fd()) {
+                return Attempt::WouldBlock;
+            }
+            unix::accept(a.as_fd(), self.nonblocking)
+        };
+        let end = match taken {
+            Ok(end) => end,
+            Err(nix::errno::Errno::EAGAIN) => return Attempt::WouldBlock,
+            Err(error) => return Attempt::Over(Verdict::Fail(errno(error))),
+        };
+        let Some((socket, flow)) = self.claim(&end) else {
+            // Not one of ours; impossible through a hidden name, and of no use to the program.
+            return Attempt::WouldBlock;
+        };
+        let verdict = self.inject(node, call, &end, socket, flow);
+        self.network.lock().hand_over_waiting(node, &self.network, self.listener);
+        Attempt::Over(verdict)
+    }
+
+    fn claim(&self, end: &OwnedFd) -> Option<(SocketId, FlowId)> {
+        let flow = FlowId(unix::peer_number(end.as_fd(), self.network.salt)?);
+        let state = self.network.lock();
+        // A connection that has ended meanwhile is still accepted, as Linux does; its link may be gone.
+        let socket = state.links.get(&flow).map_or_else(|| state.sockets.socket_of(flow), |link| Some(link.socket))?;
+        Some((socket, flow))
+    }
+
+    fn inject(&self, node: &Arc<Node>, call: &Call, end: &OwnedFd, socket: SocketId, flow: FlowId) -> Verdict {
+        let Ok(inode) = unix::inode(end.as_fd()) else { return Verdict::Fail(Errno::ENFILE) };
+        let peer = {
+            let mut state = self.network.lock();
+            let peer = state.sockets.peer_address(socket);
+            if let Some(carrier) = state.carriers.get_mut(&socket) {
+                carrier.inode = Some(inode);
+                carrier.holder = Holder { tid: call.tid, fd: -1 };
+            }
+            peer
+        };
+        node.adopt(inode, Entry { network: Arc::clone(&self.network), socket });
+        if self.address != 0
+            && let Err(errno) = address::write(call, self.address, self.length, peer.ok())
+        {
+            self.network.lock().close(clock::now(), &node.registry, socket, CloseHow::Reset);
+            return Verdict::Fail(errno);
+        }
+        match notify::inject(call.notify(), call.id, end.as_fd(), self.cloexec) {
+            Ok(fd) => {
+                if let Some(carrier) = self.network.lock().carriers.get_mut(&socket)
+                    && carrier.holder.fd < 0
+                {
+                    carrier.holder.fd = fd;
+                }
+                Verdict::Done
+            }
+            Err(error) => {
+                self.put_back(node, end, socket, flow, inode);
+                Verdict::Fail(io_errno(error))
+            }
+        }
+    }
+
+    /// The caller could not take the connection (EMFILE, or it died): it waits again, with what was already delivered.
+    fn put_back(&self, node: &Arc<Node>, end: &OwnedFd, socket: SocketId, flow: FlowId, inode: u64) {
+        let mut state = self.network.lock();
+        node.registry.remove(inode, state.index, socket);
+        if let Some(carrier) = state.carriers.get_mut(&socket) {
+            carrier.inode = None;
+        }
+        if !state.requeue(node, &self.network, self.listener, socket, flow, end) {
+            state.close(clock::now(), &node.registry, socket, CloseHow::Reset);
+        }
+    }
+}

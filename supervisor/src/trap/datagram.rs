@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! UDP over an AF_UNIX datagram stand-in.
+//!
+//! A is bound to a hidden name and S connected to it, so that S can deliver. Of an unconnected socket at most one datagram
+//! lies in A's queue: its source is known, whoever reads it. A connected socket has one source and may queue deep; then A
+//! is connected to S too, and what the program sends natively arrives there.
+
+use super::{OnSocket, errno};
+use crate::clock;
+use crate::network::{DatagramEnd, DatagramQueue, Role, State, Token};
+use crate::sys::{ioctl, unix};
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::{Connect, ConnectTo, SocketId};
+use nix::errno::Errno as Kernel;
+use nix::sys::socket::{MsgFlags, recv, send};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Largest UDP payload over IPv4.
+const MAX_PAYLOAD: usize = 65_507;
+
+/// Makes S for a socket that has a local port, once.
+pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
+    if let Some(end) = existing(&on.entry.network.lock(), on.entry.socket) {
+        return Ok(end);
+    }
+    let a = on.duplicate()?;
+    let s = unix::new(unix::End::Datagram, true).map_err(errno)?;
+    let name = match unix::Hidden::bind(a.as_fd(), &on.node.folder) {
+        Ok(name) => name,
+        // Another thread was faster; its end serves both.
+        Err(Kernel::EINVAL) => return existing(&on.entry.network.lock(), on.entry.socket).ok_or(Errno::EINVAL),
+        Err(error) => return Err(errno(error)),
+    };
+    name.connect(s.as_fd()).map_err(errno)?;
+    let end = Arc::new(DatagramEnd { s, name: Mutex::new(None), queue: Mutex::new(DatagramQueue::default()) });
+    let mut state = on.entry.network.lock();
+    let token = Token::Datagram(on.entry.network.index, on.entry.socket);
+    on.node.data.watch(end.s.as_fd(), token).map_err(super::io_errno)?;
+    if let Some(carrier) = state.carriers.get_mut(&on.entry.socket) {
+        carrier.role = Role::Datagram(Arc::clone(&end));
+    }
+    push(&mut state, on.entry.socket, &end);
+    Ok(end)
+}
+
+/// connect(2) on a datagram socket.
+pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
+    let done = on.entry.network.lock().sockets.connect(clock::now(), on.entry.socket, to)?;
+    let a = on.duplicate()?;
+    match done {
+        Connect::Dissolved(_) => {
+            unix::disconnect(a.as_fd()).map_err(errno)?;
+            if let Some(end) = existing(&on.entry.network.lock(), on.entry.socket) {
+                lock(&end).connected = false;
+            }
+            Ok(())
+        }
+        Connect::Done | Connect::Started(_) | Connect::InProgress(_) => {
+            let end = open_end(on)?;
+            let mut queue = lock(&end);
+            if !queue.connected {
+                let mut name = end.name.lock().unwrap_or_else(PoisonError::into_inner);
+                if name.is_none() {
+                    *name = Some(unix::Hidden::bind(end.s.as_fd(), &on.node.folder).map_err(errno)?);
+                }
+                if let Some(name) = name.as_ref() {
+                    name.connect(a.as_fd()).map_err(errno)?;
+                }
+                queue.connected = true;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Sends one datagram of a trapped call, after what the program has sent natively.
+pub(super) fn transmit(on: &OnSocket<'_>, to: Option<SocketAddr>, payload: &[u8]) -> Result<usize, Errno> {
+    let socket = on.entry.socket;
+    let mut state = on.entry.network.lock();
+    let end = existing(&state, socket);
+    if let Some(end) = &end {
+        let mut scratch = vec![0; MAX_PAYLOAD + 1];
+        take_sent(&mut state, socket, end, &mut scratch);
+    }
+    let sent = state.sockets.udp_send(clock::now(), socket, to, payload);
+    drop(state);
+    if end.is_none() {
+        // The send has bound it: answers must reach A.
+        open_end(on)?;
+    }
+    on.node.data.wake();
+    sent
+}
+
+/// Takes what the program has sent natively out of S, in order. At most a fair share at a time; true if more may wait.
+pub fn take_sent(state: &mut State, socket: SocketId, end: &DatagramEnd, scratch: &mut [u8]) -> bool {
+    for _ in 0..64 {
+        match recv(end.s.as_raw_fd(), scratch, MsgFlags::MSG_DONTWAIT) {
+            Ok(n) => {
+                if let Err(errno) = state.sockets.udp_send(clock::now(), socket, None, &scratch[..n]) {
+                    // The native send has already returned; the error is the next call's, as for an ICMP error.
+                    state.sockets.set_error(socket, errno);
+                }
+            }
+            Err(Kernel::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Puts waiting datagrams into A, as many as its rule allows.
+pub fn push(state: &mut State, socket: SocketId, end: &DatagramEnd) {
+    // A trapped recv holds the queue; it pushes itself when it is done.
+    let Ok(mut queue) = end.queue.try_lock() else { return };
+    push_locked(state, socket, end, &mut queue);
+}
+
+pub(super) fn push_locked(state: &mut State, socket: SocketId, end: &DatagramEnd, queue: &mut DatagramQueue) {
+    loop {
+        if !queue.connected {
+            if ioctl::output_queue(end.s.as_fd()).unwrap_or(0) > 0 {
+                return;
+            }
+            queue.in_kernel = None;
+        }
+        let Some(datagram) = queue.held.take().or_else(|| state.sockets.udp_recv(socket)) else { return };
+        match send(end.s.as_raw_fd(), &datagram.payload, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Ok(_) => queue.in_kernel = (!queue.connected).then_some(datagram.from),
+            Err(Kernel::EAGAIN | Kernel::ENOBUFS | Kernel::EINTR) => {
+                queue.held = Some(datagram);
+                return;
+            }
+            // A is gone; the sweep closes the socket.
+            Err(_) => return,
+        }
+    }
+}
+
+/// The end of a socket that has one.
+pub(super) fn existing(state: &State, socket: SocketId) -> Option<Arc<DatagramEnd>> {
+    match state.carriers.get(&socket).map(|carrier| &carrier.role) {
+        Some(Role::Datagram(end)) => Some(Arc::clone(end)),
+        Some(Role::Idle | Role::Connecting(_) | Role::Linked(_) | Role::Listening(_)) | None => None,
+    }
+}
+
+pub(super) fn lock(end: &DatagramEnd) -> std::sync::MutexGuard<'_, DatagramQueue> {
+    end.queue.lock().unwrap_or_else(PoisonError::into_inner)
+}

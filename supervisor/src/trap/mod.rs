@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! From a notification to an answer: decodes registers and memory, asks the socket model, moves descriptors.
+//!
+//! A call on a descriptor that is not one of our sockets is the kernel's: it is told to proceed. That is safe because no
+//! descriptor the supervisor gives out is an Internet socket of the host. A call on one of our sockets is always answered
+//! here, except plain sendmsg and recvmsg on a stream, which the kernel runs on the AF_UNIX stand-in.
+
+pub mod address;
+mod accept;
+mod datagram;
+mod ioctl;
+pub mod message;
+mod names;
+mod open;
+pub mod receive;
+mod stream;
+mod transfer;
+
+pub use accept::Accept;
+pub use datagram::push as push_datagrams;
+pub use datagram::take_sent as take_sent_datagrams;
+pub use receive::Receive;
+pub use transfer::Send;
+pub use stream::{attach, finish_connect, interrupt_connect};
+
+use crate::container::Container;
+use crate::network::Holder;
+use crate::node::Node;
+use crate::registry::Entry;
+use crate::sys::{memory, notify, task};
+use netcon_netstack::errno::Errno;
+use netcon_shim::table::Trapped;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// A call that waits for its answer.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Where it is answered.
+    pub notify: Arc<OwnedFd>,
+    /// Its name there.
+    pub id: u64,
+    /// Thread that made it.
+    pub tid: u32,
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It returns this value.
+    Return(i64),
+    /// It fails.
+    Fail(Errno),
+    /// The kernel runs it.
+    Proceed,
+    /// It has been answered, or is parked.
+    Done,
+}
+
+/// What an attempt of a call that may have to wait came to.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is over.
+    Over(Verdict),
+    /// It would block.
+    WouldBlock,
+}
+
+impl From<Result<i64, Errno>> for Verdict {
+    fn from(result: Result<i64, Errno>) -> Self {
+        match result {
+            Ok(value) => Self::Return(value),
+            Err(errno) => Self::Fail(errno),
+        }
+    }
+}
+
+impl Call {
+    /// Copies program memory. EFAULT; also when the call has died meanwhile and the thread may be another's.
+    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
+        memory::read(self.tid, address, into).map_err(errno)?;
+        if self.is_valid() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Writes program memory. EFAULT.
+    pub fn write(&self, address: u64, from: &[u8]) -> Result<(), Errno> {
+        if !self.is_valid() {
+            return Err(Errno::EFAULT);
+        }
+        memory::write(self.tid, address, from).map_err(errno)
+    }
+
+    /// True while the caller waits.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        notify::is_valid(self.notify(), self.id)
+    }
+
+    /// Ends the call. An answer nobody waits for any more is no error.
+    pub fn answer(&self, verdict: Verdict) {
+        let result = match verdict {
+            Verdict::Return(value) => notify::answer(self.notify(), self.id, Ok(value)),
+            Verdict::Fail(errno) => notify::answer(self.notify(), self.id, Err(errno.0)),
+            Verdict::Proceed => notify::proceed(self.notify(), self.id),
+            Verdict::Done => return,
+        };
+        if let Err(error) = result {
+            tracing::trace!(id = self.id, %error, "answer to a call that has gone");
+        }
+    }
+
+    /// Where it is answered.
+    #[must_use]
+    pub fn notify(&self) -> BorrowedFd<'_> {
+        self.notify.as_fd()
+    }
+}
+
+/// A call on one of our sockets.
+#[derive(Debug)]
+pub struct OnSocket<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The caller's container.
+    pub container: &'a Arc<Container>,
+    /// The call.
+    pub call: &'a Call,
+    /// The socket.
+    pub entry: Entry,
+    /// Identity of A.
+    pub inode: u64,
+    /// Its number in the caller.
+    pub fd: i32,
+}
+
+impl OnSocket<'_> {
+    /// A', a momentary duplicate of the program's end.
+    pub fn duplicate(&self) -> Result<OwnedFd, Errno> {
+        task::duplicate(self.call.tid, self.fd, self.inode).map_err(io_errno)
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { tid: self.call.tid, fd: self.fd }
+    }
+}
+
+/// Runs one trapped call to its verdict.
+pub fn handle(node: &Arc<Node>, container: &Arc<Container>, call: &Call, number: i32, args: &[u64; 6]) -> Verdict {
+    let Some(trapped) = Trapped::from_number(number) else {
+        // The filter traps nothing else; a foreign filter row must not leave the caller hanging.
+        return Verdict::Fail(Errno::ENOSYS);
+    };
+    match trapped {
+        Trapped::Socket => return open::socket(node, container, call, args),
+        Trapped::SocketPair => return open::socketpair(args),
+        Trapped::PidfdGetfd => return open::pidfd_getfd(node, container, call, args),
+        _ => {}
+    }
+    let fd = int(args[0]);
+    let on = match find(node, container, call, fd) {
+        Ok(Some(on)) => on,
+        Ok(None) if trapped == Trapped::Ioctl => return ioctl::foreign(args),
+        Ok(None) => {
+            if trapped == Trapped::Connect {
+                // It may lead to the supervisor, which asks who it is.
+                let _ = node.tasks.note(call.tid, container.id);
+            }
+            return Verdict::Proceed;
+        }
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    match trapped {
+        Trapped::Bind => names::bind(&on, args),
+        Trapped::Listen => stream::listen(&on, args),
+        Trapped::Connect => stream::connect(&on, args),
+        Trapped::Accept => accept::accept(&on, args[1], args[2], 0),
+        Trapped::Accept4 => accept::accept(&on, args[1], args[2], int(args[3])),
+        Trapped::GetSockName => names::local(&on, args),
+        Trapped::GetPeerName => names::peer(&on, args),
+        Trapped::Shutdown => stream::shutdown(&on, args),
+        Trapped::GetSockOpt => names::get_option(&on, args),
+        Trapped::SetSockOpt => names::set_option(&on, args),
+        Trapped::SendTo => transfer::send_to(&on, args),
+        Trapped::RecvFrom => transfer::receive_from(&on, args),
+        Trapped::SendMsg => transfer::send_message(&on, args),
+        Trapped::SendMMsg => transfer::send_messages(&on, args),
+        Trapped::RecvMsg => transfer::receive_message(&on, args),
+        Trapped::RecvMMsg => transfer::receive_messages(&on, args),
+        Trapped::Ioctl => ioctl::on_socket(&on, args),
+        Trapped::Socket | Trapped::SocketPair | Trapped::PidfdGetfd => Verdict::Fail(Errno::ENOSYS),
+    }
+}
+
+/// Our socket behind descriptor `fd` of the caller; None: not ours.
+fn find<'a>(
+    node: &'a Arc<Node>,
+    container: &'a Arc<Container>,
+    call: &'a Call,
+    fd: i32,
+) -> Result<Option<OnSocket<'a>>, Errno> {
+    // An unreadable or absent descriptor is the kernel's to refuse (EBADF).
+    let Ok(Some(inode)) = task::socket_inode(call.tid, fd) else { return Ok(None) };
+    let Some(entry) = node.registry.find(inode) else { return Ok(None) };
+    let on = OnSocket { node, container, call, entry, inode, fd };
+    if let Some(carrier) = on.entry.network.lock().carriers.get_mut(&on.entry.socket) {
+        carrier.holder = on.holder();
+    }
+    Ok(Some(on))
+}
+
+/// An int argument: the upper half of the register is not part of it.
+#[expect(clippy::cast_possible_truncation, reason = "the kernel takes an int")]
+fn int(register: u64) -> i32 {
+    (register as u32).cast_signed()
+}
+
+/// Kernel errors of our own calls become the program's.
+pub(crate) fn errno(error: nix::errno::Errno) -> Errno {
+    Errno(error as i32)
+}
+
+/// The same for std's.
+pub(crate) fn io_errno(error: std::io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! bind, getsockname, getpeername, getsockopt, setsockopt: the model's answers, carried to the program's memory.
+
+use super::address::{self, Address};
+use super::{OnSocket, Verdict, datagram, int};
+use crate::clock;
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::{BindError, CloseHow, Kind, SocketId};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+/// bind(2).
+pub(super) fn bind(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    Verdict::from(try_bind(on, args).map(|()| 0))
+}
+
+/// Probes which holders of a port still exist; closes those that do not. True if any was closed.
+pub(super) fn release_dead(on: &OnSocket<'_>, holders: &[SocketId]) -> bool {
+    let mut any = false;
+    for &holder in holders {
+        let inode = {
+            let state = on.entry.network.lock();
+            state.carriers.get(&holder).and_then(|carrier| carrier.inode)
+        };
+        if let Some(inode) = inode
+            && !on.node.diag.exists(inode)
+        {
+            on.entry.network.lock().close(clock::now(), &on.node.registry, holder, CloseHow::Graceful);
+            any = true;
+        }
+    }
+    any
+}
+
+fn try_bind(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
+    let wanted = match address::read(on.call, args[1], args[2])? {
+        Address::Internet(address) => address,
+        // Linux takes AF_UNSPEC with INADDR_ANY as AF_INET (ip(7), compatibility).
+        Address::Unspecified(Some(v4)) if v4.ip().is_unspecified() => {
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), v4.port())
+        }
+        Address::Short => return Err(Errno::EINVAL),
+        Address::Unspecified(_) | Address::Foreign => return Err(Errno::EAFNOSUPPORT),
+    };
+    let socket = on.entry.socket;
+    let first = on.entry.network.lock().sockets.bind(socket, wanted);
+    match first {
+        Ok(()) => {}
+        Err(BindError::InUse { holders }) if release_dead(on, &holders) => {
+            match on.entry.network.lock().sockets.bind(socket, wanted) {
+                Ok(()) => {}
+                Err(BindError::InUse { .. }) => return Err(Errno::EADDRINUSE),
+                Err(BindError::Errno(errno)) => return Err(errno),
+            }
+        }
+        Err(BindError::InUse { .. }) => return Err(Errno::EADDRINUSE),
+        Err(BindError::Errno(errno)) => return Err(errno),
+    }
+    let kind = on.entry.network.lock().sockets.kind(socket);
+    if kind == Some(Kind::Datagram) {
+        datagram::open_end(on)?;
+    }
+    Ok(())
+}
+
+/// getsockname(2).
+pub(super) fn local(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    let address = on.entry.network.lock().sockets.local_address(on.entry.socket);
+    Verdict::from(address.and_then(|address| address::write(on.call, args[1], args[2], Some(address))).map(|()| 0))
+}
+
+/// getpeername(2).
+pub(super) fn peer(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    let address = on.entry.network.lock().sockets.peer_address(on.entry.socket);
+    Verdict::from(address.and_then(|address| address::write(on.call, args[1], args[2], Some(address))).map(|()| 0))
+}
+
+/// getsockopt(2): the value is cut to the room there is, except where the model says otherwise.
+pub(super) fn get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    Verdict::from(try_get_option(on, args).map(|()| 0))
+}
+
+fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
+    let (level, name) = (int(args[1]), int(args[2]));
+    let mut room = [0_u8; 4];
+    on.call.read(args[4], &mut room)?;
+    let room = i32::from_ne_bytes(room);
+    let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR;
+    let value = on.entry.network.lock().sockets.get_option(on.entry.socket, level, name)?;
+    if is_error && value.as_bytes().iter().any(|&b| b != 0) {
+        // The stand-in carries an error of its own; both are consumed together.
+        if let Ok(a) = on.duplicate() {
+            crate::sys::unix::clear_error(a.as_fd());
+        }
+    }
+    let bytes = value.fit(level, name, room)?;
+    on.call.write(args[3], bytes)?;
+    let reported = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
+    on.call.write(args[4], &reported.to_ne_bytes())
+}
+
+/// setsockopt(2).
+pub(super) fn set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    Verdict::from(try_set_option(on, args).map(|()| 0))
+}
+
+/// No option of ours is longer; Linux ignores what lies behind the part it knows.
+const LONGEST_OPTION: usize = 512;
+
+fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
+    let length = usize::try_from(int(args[4])).map_err(|_| Errno::EINVAL)?;
+    let mut bytes = [0_u8; LONGEST_OPTION];
+    let used = length.min(LONGEST_OPTION);
+    on.call.read(args[3], &mut bytes[..used])?;
+    let mut state = on.entry.network.lock();
+    state.sockets.set_option(clock::now(), on.entry.socket, int(args[1]), int(args[2]), &bytes[..used])
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Calls that make descriptors: socket, socketpair, pidfd_getfd.
+
+use super::{Call, Verdict, errno, int, io_errno};
+use crate::container::Container;
+use crate::network::{Carrier, Holder, Role};
+use crate::node::Node;
+use crate::registry::Entry;
+use crate::sys::{notify, task, unix};
+use crate::clock;
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::{CloseHow, Kind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// socket(2): a fresh AF_UNIX socket of the same kind, unconnected, whose poll state and errors are those of a fresh
+/// Internet socket. No copy is kept.
+pub(super) fn socket(node: &Arc<Node>, container: &Arc<Container>, call: &Call, args: &[u64; 6]) -> Verdict {
+    let (family, kind, protocol) = (int(args[0]), int(args[1]), int(args[2]));
+    let flags = kind & !0xf;
+    if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        return Verdict::Fail(Errno::EINVAL);
+    }
+    let network = &container.network;
+    let mut state = network.lock();
+    if state.stopped {
+        return Verdict::Fail(Errno::ENETDOWN);
+    }
+    let socket = match state.sockets.socket(family, kind & 0xf, protocol) {
+        Ok(socket) => socket,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    let end = match state.sockets.kind(socket) {
+        Some(Kind::Datagram) => unix::End::Datagram,
+        Some(Kind::Stream) | None => unix::End::Stream,
+    };
+    let made = unix::new(end, flags & libc::SOCK_NONBLOCK != 0)
+        .map_err(errno)
+        .and_then(|a| Ok((unix::inode(a.as_fd()).map_err(io_errno)?, a)));
+    let (inode, a) = match made {
+        Ok(made) => made,
+        Err(errno) => {
+            state.sockets.close(clock::now(), socket, CloseHow::Graceful);
+            return Verdict::Fail(errno);
+        }
+    };
+    let carrier = Carrier {
+        inode: Some(inode),
+        holder: Holder { tid: call.tid, fd: -1 },
+        container: container.id,
+        origin: None,
+        role: Role::Idle,
+    };
+    state.carriers.insert(socket, carrier);
+    drop(state);
+    node.adopt(inode, Entry { network: Arc::clone(network), socket });
+    match notify::inject(call.notify(), call.id, a.as_fd(), flags & libc::SOCK_CLOEXEC != 0) {
+        Ok(fd) => {
+            drop(a);
+            if let Some(carrier) = network.lock().carriers.get_mut(&socket)
+                && carrier.holder.fd < 0
+            {
+                carrier.holder.fd = fd;
+            }
+            Verdict::Done
+        }
+        Err(error) => {
+            network.lock().close(clock::now(), &node.registry, socket, CloseHow::Graceful);
+            Verdict::Fail(io_errno(error))
+        }
+    }
+}
+
+/// socketpair(2) exists for local families only.
+pub(super) fn socketpair(_args: &[u64; 6]) -> Verdict {
+    Verdict::Fail(Errno::EOPNOTSUPP)
+}
+
+/// pidfd_getfd(2) inside one container; towards the outside it could fetch a host socket.
+///
+/// Done here and not by the kernel: the pidfd's number could name another process a moment later.
+pub(super) fn pidfd_getfd(node: &Arc<Node>, container: &Arc<Container>, call: &Call, args: &[u64; 6]) -> Verdict {
+    let fetched = fetch(node, container, call, int(args[0]), int(args[1]));
+    let file = match fetched {
+        Ok(file) => file,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    if args[2] != 0 {
+        return Verdict::Fail(Errno::EINVAL);
+    }
+    match notify::inject(call.notify(), call.id, file.as_fd(), true) {
+        Ok(_) => Verdict::Done,
+        Err(error) => Verdict::Fail(io_errno(error)),
+    }
+}
+
+fn fetch(node: &Node, container: &Container, call: &Call, pidfd: i32, fd: i32) -> Result<OwnedFd, Errno> {
+    let target = task::pidfd_target(call.tid, pidfd).ok_or(Errno::EBADF)?;
+    if node.tasks.container_of(target) != Some(container.id) {
+        return Err(Errno::EPERM);
+    }
+    task::duplicate_any(target, fd).map_err(io_errno)
+}

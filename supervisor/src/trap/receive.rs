@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Receiving calls that the kernel cannot run on the stand-in, because they want an Internet address or other flags.
+
+use super::message::{Buffers, Header, MAX_BYTES, MULTI_LEN};
+use super::{Attempt, Call, OnSocket, Verdict, address, datagram, errno};
+use crate::clock;
+use crate::network::Network;
+use crate::parked::{Parked, Waiting};
+use crate::sys::unix;
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::{Kind, SocketId};
+use nix::errno::Errno as Kernel;
+use nix::sys::socket::{MsgFlags, recv};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// Largest datagram a stand-in can hold.
+const MAX_DATAGRAM: usize = 65_536;
+
+/// A receive that may have to wait.
+#[derive(Debug, Clone)]
+pub struct Receive {
+    network: Arc<Network>,
+    socket: SocketId,
+    kind: Kind,
+    flags: i32,
+    into: Into,
+}
+
+/// Where what was received goes.
+#[derive(Debug, Clone)]
+pub enum Into {
+    /// recvfrom: buffer, address (0: none) and its length.
+    Plain {
+        /// Buffer.
+        buffers: Buffers,
+        /// Address of the struct sockaddr, 0 for none.
+        address: u64,
+        /// Address of its length.
+        length: u64,
+    },
+    /// recvmsg.
+    Header(Header),
+    /// recvmmsg: as many as are there, at least one.
+    Headers(Vec<Header>),
+}
+
+pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Verdict {
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return Verdict::Fail(Errno::EAGAIN);
+    }
+    if flags & libc::MSG_OOB != 0 {
+        // Nothing urgent ever waits (tcp(7)); datagrams know none.
+        return Verdict::Fail(if kind == Kind::Stream { Errno::EINVAL } else { Errno::EOPNOTSUPP });
+    }
+    let a = match on.duplicate() {
+        Ok(a) => a,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    let receive = Receive { network: Arc::clone(&on.entry.network), socket: on.entry.socket, kind, flags, into };
+    match receive.attempt(on.call, &a) {
+        Attempt::Over(verdict) => verdict,
+        Attempt::WouldBlock if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) => {
+            Verdict::Fail(Errno::EAGAIN)
+        }
+        Attempt::WouldBlock => {
+            let deadline = unix::receive_timeout(a.as_fd()).map(|limit| clock::now() + limit);
+            on.container.park(Parked { call: on.call.clone(), deadline, a, waiting: Waiting::Receive(receive) });
+            Verdict::Done
+        }
+    }
+}
+
+/// One received message.
+struct Received {
+    data: Vec<u8>,
+    /// Length before it was cut.
+    full: usize,
+    from: Option<SocketAddr>,
+}
+
+impl Receive {
+    /// Takes what is there.
+    pub fn attempt(&self, call: &Call, a: &OwnedFd) -> Attempt {
+        if !call.is_valid() {
+            return Attempt::Over(Verdict::Done);
+        }
+        match &self.into {
+            Into::Plain { buffers, address, length } => self.one(a, buffers, |message| {
+                let n = self.deliver(call, buffers, &message)?;
+                if *address != 0 {
+                    address::write(call, *address, *length, message.from)?;
+                }
+                Ok(n)
+            }),
+            Into::Header(header) => self.one(a, &header.buffers, |message| self.fill(call, header, &message)),
+            Into::Headers(headers) => self.many(call, a, headers),
+        }
+    }
+
+    fn many(&self, call: &Call, a: &OwnedFd, headers: &[Header]) -> Attempt {
+        let mut count = 0_i64;
+        for header in headers {
+            let attempt = self.one(a, &header.buffers, |message| {
+                let n = self.fill(call, header, &message)?;
+                let reported = u32::try_from(n).unwrap_or(u32::MAX);
+                call.write(header.at + MULTI_LEN, &reported.to_ne_bytes())?;
+                Ok(n)
+            });
+            match attempt {
+                Attempt::Over(Verdict::Return(_)) => count += 1,
+                other if count == 0 => return other,
+                Attempt::Over(_) | Attempt::WouldBlock => break,
+            }
+        }
+        Attempt::Over(Verdict::Return(count))
+    }
+
+    fn one(&self, a: &OwnedFd, buffers: &Buffers, deliver: impl FnOnce(Received) -> Result<i64, Errno>) -> Attempt {
+        if let Err(errno) = self.pending_error() {
+            return Attempt::Over(Verdict::Fail(errno));
+        }
+        let received = match self.kind {
+            Kind::Stream => self.from_stream(a, buffers.len()),
+            Kind::Datagram => self.from_datagrams(a, buffers.len()),
+        };
+        match received {
+            Ok(Some(message)) => Attempt::Over(Verdict::from(deliver(message))),
+            Ok(None) => Attempt::WouldBlock,
+            Err(errno) => Attempt::Over(Verdict::Fail(errno)),
+        }
+    }
+
+    /// An ICMP error of an earlier datagram is reported first (udp(7)).
+    fn pending_error(&self) -> Result<(), Errno> {
+        match self.kind {
+            Kind::Stream => Ok(()),
+            Kind::Datagram => self.network.lock().sockets.take_error(self.socket).map_or(Ok(()), Err),
+        }
+    }
+
+    fn from_stream(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
+        let mut data = vec![0; room.min(MAX_BYTES)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
+        match retry(|| recv(a.as_raw_fd(), &mut data, flags)) {
+            Ok(n) => {
+                data.truncate(n);
+                Ok(Some(Received { data, full: n, from: None }))
+            }
+            Err(Kernel::EAGAIN) => Ok(None),
+            // An unconnected AF_UNIX stream says EINVAL.
+            Err(Kernel::EINVAL) => Err(Errno::ENOTCONN),
+            Err(error) => Err(errno(error)),
+        }
+    }
+
+    fn from_datagrams(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
+        let end = datagram::existing(&self.network.lock(), self.socket);
+        let Some(end) = end else { return Ok(None) };
+        let mut queue = datagram::lock(&end);
+        let peek = self.flags & libc::MSG_PEEK != 0;
+        let mut data = vec![0; room.min(MAX_DATAGRAM)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC | MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
+        let mut again = true;
+        let message = loop {
+            match retry(|| recv(a.as_raw_fd(), &mut data, flags)) {
+                Ok(full) => {
+                    data.truncate(full);
+                    let known = if peek { queue.in_kernel } else { queue.in_kernel.take() };
+                    let from = known.or_else(|| self.network.lock().sockets.peer_address(self.socket).ok());
+                    break Some(Received { data, full, from });
+                }
+                // Nothing, or a native reader took it: the next one, if there is one.
+                Err(Kernel::EAGAIN) if again => {
+                    again = false;
+                    datagram::push_locked(&mut self.network.lock(), self.socket, &end, &mut queue);
+                }
+                Err(Kernel::EAGAIN) => break None,
+                // A's peer has reset: an ICMP error, reported by the model.
+                Err(error) => return Err(errno(error)),
+            }
+        };
+        datagram::push_locked(&mut self.network.lock(), self.socket, &end, &mut queue);
+        drop(queue);
+        // What arrived while the queue was ours.
+        datagram::push(&mut self.network.lock(), self.socket, &end);
+        Ok(message)
+    }
+
+    fn deliver(&self, call: &Call, buffers: &Buffers, message: &Received) -> Result<i64, Errno> {
+        let discard = self.kind == Kind::Stream && self.flags & libc::MSG_TRUNC != 0;
+        let copied = if discard { message.data.len() } else { buffers.scatter(call, &message.data)? };
+        let reported = if self.kind == Kind::Datagram && self.flags & libc::MSG_TRUNC != 0 { message.full } else { copied };
+        i64::try_from(reported).map_err(|_| Errno::EINVAL)
+    }
+
+    fn fill(&self, call: &Call, header: &Header, message: &Received) -> Result<i64, Errno> {
+        let n = self.deliver(call, &header.buffers, message)?;
+        let mut name_len = 0;
+        if header.name != 0
+            && let Some(from) = message.from
+        {
+            let (bytes, length) = address::encode(from);
+            let part = length.min(header.name_len as usize);
+            call.write(header.name, &bytes[..part])?;
+            name_len = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
+        }
+        let cut = self.kind == Kind::Datagram && message.full > message.data.len();
+        header.report(call, name_len, if cut { libc::MSG_TRUNC } else { 0 })?;
+        Ok(n)
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Kernel>) -> Result<T, Kernel> {
+    loop {
+        match call() {
+            Err(Kernel::EINTR) => {}
+            result => return result,
+        }
+    }
+}

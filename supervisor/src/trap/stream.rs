@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! listen, connect and shutdown on TCP, and the joining of A and S.
+//!
+//! A is joined to an S only when a connection is in progress or established, so a socket that has not got so far polls
+//! and fails as TCP does. While a non-blocking attempt is in progress A is *plugged* (not writable); its end shows as one
+//! clean edge. A blocking attempt leaves A alone until it succeeds, so that a retry after a failure just works.
+
+use super::address::{self, Address};
+use super::{Call, OnSocket, Verdict, datagram, errno, int, io_errno, names};
+use crate::clock;
+use crate::network::{Connecting, Link, Listening, Network, Outgoing, Role, Token};
+use crate::node::Node;
+use crate::parked::{Parked, Waiting};
+use crate::registry::Entry;
+use crate::sys::{notify, task, unix};
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::{BindError, CloseHow, Connect, ConnectTo, Kind, Listen, Shutdown, SocketId};
+use netcon_netstack::stack::FlowId;
+use nix::sys::socket::Shutdown as Direction;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+/// listen(2): A itself becomes a listening AF_UNIX socket; readiness, backlog and wake-ups are the kernel's.
+pub(super) fn listen(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    Verdict::from(try_listen(on, int(args[1])).map(|()| 0))
+}
+
+fn try_listen(on: &OnSocket<'_>, backlog: i32) -> Result<(), Errno> {
+    let network = &on.entry.network;
+    let socket = on.entry.socket;
+    let now = clock::now();
+    let mut started = network.lock().sockets.listen(now, socket, backlog);
+    if let Err(BindError::InUse { holders }) = &started
+        && names::release_dead(on, holders)
+    {
+        started = network.lock().sockets.listen(now, socket, backlog);
+    }
+    let started = started.map_err(|error| match error {
+        BindError::InUse { .. } => Errno::EADDRINUSE,
+        BindError::Errno(errno) => errno,
+    })?;
+    // Linux takes it as unsigned and caps it at net.core.somaxconn.
+    let backlog = if (0..=4096).contains(&backlog) { backlog } else { 4096 };
+    let a = on.duplicate()?;
+    match started {
+        Listen::Updated(_) => return unix::set_listening(a.as_fd(), backlog).map_err(errno),
+        Listen::Started(listener) => {
+            let listening =
+                Listening { listener, name: None, overflow: VecDeque::new(), accepting: Arc::new(Mutex::new(())) };
+            if let Some(carrier) = network.lock().carriers.get_mut(&socket) {
+                carrier.role = Role::Listening(listening);
+            }
+        }
+    }
+    let name = unix::Hidden::bind(a.as_fd(), &on.node.folder).map_err(errno)?;
+    unix::set_listening(a.as_fd(), backlog).map_err(errno)?;
+    let mut state = network.lock();
+    if let Some(carrier) = state.carriers.get_mut(&socket)
+        && let Role::Listening(listening) = &mut carrier.role
+    {
+        listening.name = Some(Arc::new(name));
+    }
+    state.hand_over_waiting(on.node, network, socket);
+    Ok(())
+}
+
+/// connect(2).
+pub(super) fn connect(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    match address::read(on.call, args[1], args[2]) {
+        Ok(Address::Internet(address)) => start(on, ConnectTo::Address(address)),
+        Ok(Address::Unspecified(_)) => start(on, ConnectTo::Unspecified),
+        Ok(Address::Short) => Verdict::Fail(Errno::EINVAL),
+        Ok(Address::Foreign) => Verdict::Fail(Errno::EAFNOSUPPORT),
+        Err(errno) => Verdict::Fail(errno),
+    }
+}
+
+fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
+    let network = &on.entry.network;
+    let socket = on.entry.socket;
+    if network.lock().sockets.kind(socket) == Some(Kind::Datagram) {
+        return Verdict::from(datagram::connect(on, to).map(|()| 0));
+    }
+    let a = match on.duplicate() {
+        Ok(a) => a,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    if let ConnectTo::Address(address) = to {
+        on.node.release_dead_listener(network, address);
+    }
+    let nonblocking = unix::is_nonblocking(a.as_fd());
+    let mut state = network.lock();
+    let flow = match state.sockets.connect(clock::now(), socket, to) {
+        Err(errno) => return Verdict::Fail(errno),
+        Ok(Connect::Done) => return Verdict::Return(0),
+        Ok(Connect::Dissolved(flow)) => {
+            // Dropping S hangs A up; a new attempt renews A.
+            if let Some(flow) = flow {
+                state.links.remove(&flow);
+            }
+            if let Some(carrier) = state.carriers.get_mut(&socket) {
+                carrier.role = Role::Idle;
+            }
+            return Verdict::Return(0);
+        }
+        Ok(Connect::InProgress(flow)) => {
+            if nonblocking {
+                return Verdict::Fail(Errno::EALREADY);
+            }
+            flow
+        }
+        Ok(Connect::Started(flow)) => {
+            if let Some(carrier) = state.carriers.get_mut(&socket) {
+                carrier.role = Role::Connecting(Connecting { flow, outcome: None, plugged: None });
+            }
+            drop(state);
+            on.node.data.wake();
+            if nonblocking {
+                return plug(on.node, on.call, network, socket, &a, on.fd);
+            }
+            flow
+        }
+    };
+    let limit = unix::send_timeout(a.as_fd());
+    on.container.park(Parked {
+        call: on.call.clone(),
+        deadline: limit.map(|limit| clock::now() + limit),
+        a,
+        waiting: Waiting::Connect { network: Arc::clone(network), socket, flow, fd: on.fd },
+    });
+    Verdict::Done
+}
+
+/// Shows the program an attempt in progress: A joined and plugged. EINPROGRESS.
+fn plug(node: &Arc<Node>, call: &Call, network: &Arc<Network>, socket: SocketId, a: &OwnedFd, fd: i32) -> Verdict {
+    let plugged = join(node, call, network, socket, a, fd).and_then(|(s, renewed)| {
+        let plug = unix::plug(renewed.as_ref().unwrap_or(a).as_fd()).map_err(errno)?;
+        Ok((s, plug))
+    });
+    let mut state = network.lock();
+    let plugged = match plugged {
+        Ok(plugged) => plugged,
+        Err(errno) => {
+            state.close(clock::now(), &node.registry, socket, CloseHow::Reset);
+            return Verdict::Fail(errno);
+        }
+    };
+    let mut decided = false;
+    if let Some(carrier) = state.carriers.get_mut(&socket)
+        && let Role::Connecting(connecting) = &mut carrier.role
+    {
+        // So that a close while the attempt lasts is noticed.
+        let _ = node.data.watch(plugged.0.as_fd(), Token::Flow(network.index, connecting.flow));
+        connecting.plugged = Some(plugged);
+        decided = connecting.outcome.is_some();
+    }
+    drop(state);
+    if decided {
+        finish_connect(node, network, socket, None);
+    }
+    Verdict::Fail(Errno::EINPROGRESS)
+}
+
+/// Joins A to a new S. After a failed attempt A is a dead AF_UNIX connection that cannot be joined again: the program's
+/// descriptor is then replaced by a fresh one, which is given back too.
+fn join(
+    node: &Arc<Node>,
+    call: &Call,
+    network: &Arc<Network>,
+    socket: SocketId,
+    a: &OwnedFd,
+    fd: i32,
+) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
+    match node.join(a.as_fd()) {
+        Err(nix::errno::Errno::EISCONN) => {}
+        result => return result.map(|s| (s, None)).map_err(errno),
+    }
+    let fresh = unix::new(unix::End::Stream, unix::is_nonblocking(a.as_fd())).map_err(errno)?;
+    let inode = unix::inode(fresh.as_fd()).map_err(io_errno)?;
+    let s = node.join(fresh.as_fd()).map_err(errno)?;
+    let number = u32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    let cloexec = task::is_cloexec(call.tid, fd);
+    {
+        let mut state = network.lock();
+        let index = state.index;
+        if let Some(carrier) = state.carriers.get_mut(&socket)
+            && let Some(old) = carrier.inode.replace(inode)
+        {
+            node.registry.remove(old, index, socket);
+        }
+    }
+    node.adopt(inode, Entry { network: Arc::clone(network), socket });
+    notify::replace(call.notify(), call.id, fresh.as_fd(), number, cloexec).map_err(io_errno)?;
+    Ok((s, Some(fresh)))
+}
+
+/// Brings the outcome of an attempt to the program, if it is known. `waiter`: the blocking call that waits for it.
+/// Gives what that call returns.
+pub fn finish_connect(
+    node: &Arc<Node>,
+    network: &Arc<Network>,
+    socket: SocketId,
+    waiter: Option<(&Call, &OwnedFd, i32)>,
+) -> Option<Verdict> {
+    let mut state = network.lock();
+    let carrier = state.carriers.get_mut(&socket)?;
+    let Role::Connecting(connecting) = &mut carrier.role else { return None };
+    let outcome = connecting.outcome?;
+    let flow = connecting.flow;
+    let plugged = connecting.plugged.take();
+    match outcome {
+        Err(errno) => {
+            carrier.role = Role::Idle;
+            if waiter.is_some() {
+                // Reported here, so not by SO_ERROR again.
+                let _ = state.sockets.take_error(socket);
+            }
+            drop(state);
+            // S closed with the plug unread: A polls as a refused connection does.
+            drop(plugged);
+            Some(Verdict::Fail(errno))
+        }
+        Ok(()) => {
+            if plugged.is_none() && waiter.is_none() {
+                // The call that plugs comes back here.
+                return None;
+            }
+            let (holder, inode, container) = (carrier.holder, carrier.inode, carrier.container);
+            carrier.role = Role::Linked(flow);
+            if waiter.is_some() {
+                // This call reports the success: the next one is EISCONN.
+                if let Ok(peer) = state.sockets.peer_address(socket) {
+                    let _ = state.sockets.connect(clock::now(), socket, ConnectTo::Address(peer));
+                }
+            }
+            drop(state);
+            let s = match (plugged, waiter) {
+                (Some((s, plug)), waiter) => {
+                    let found = match waiter {
+                        Some((_, a, _)) => a.try_clone().ok(),
+                        None => inode.and_then(|inode| node.find_end(container, holder, inode)),
+                    };
+                    if let Some(a) = found {
+                        let _ = unix::restore(a.as_fd(), plug);
+                    }
+                    unix::drain(s.as_fd(), plug);
+                    Ok(s)
+                }
+                (None, Some((call, a, fd))) => join(node, call, network, socket, a, fd).map(|(s, _)| s),
+                (None, None) => Err(Errno::EIO),
+            };
+            match s {
+                Ok(s) => {
+                    attach(node, network, socket, flow, s);
+                    Some(Verdict::Return(0))
+                }
+                Err(errno) => {
+                    network.lock().close(clock::now(), &node.registry, socket, CloseHow::Reset);
+                    Some(Verdict::Fail(errno))
+                }
+            }
+        }
+    }
+}
+
+/// A signal interrupts a blocking attempt, which goes on: from now on the program sees it as "in progress".
+pub fn interrupt_connect(node: &Arc<Node>, call: &Call, network: &Arc<Network>, socket: SocketId, a: &OwnedFd, fd: i32) {
+    let waits = matches!(
+        network.lock().carriers.get(&socket).map(|carrier| &carrier.role),
+        Some(Role::Connecting(Connecting { plugged: None, .. }))
+    );
+    if waits {
+        let _ = plug(node, call, network, socket, a, fd);
+    }
+}
+
+/// Connects an S to its flow: the data thread serves both from now on.
+pub fn attach(node: &Arc<Node>, network: &Arc<Network>, socket: SocketId, flow: FlowId, s: OwnedFd) {
+    let mut state = network.lock();
+    let expected = state.carriers.get(&socket).is_some_and(|c| matches!(c.role, Role::Linked(f) if f == flow));
+    if !expected {
+        // Ended meanwhile: dropping S hangs A up.
+        return;
+    }
+    // Under the lock: the first event finds the link.
+    match node.data.watch(s.as_fd(), Token::Flow(network.index, flow)) {
+        Ok(()) => {
+            state.links.insert(flow, Link::new(s, socket));
+            // It may have been watched before: its first edge is gone.
+            state.ready.push_back(flow);
+            node.data.wake();
+        }
+        Err(error) => {
+            tracing::warn!(%error, "connection given up: its end cannot be watched");
+            state.close(clock::now(), &node.registry, socket, CloseHow::Reset);
+        }
+    }
+}
+
+/// shutdown(2): the model, then the same on A, whose readiness follows.
+pub(super) fn shutdown(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    Verdict::from(try_shutdown(on, int(args[1])).map(|()| 0))
+}
+
+fn try_shutdown(on: &OnSocket<'_>, how: i32) -> Result<(), Errno> {
+    let a = on.duplicate()?;
+    let network = &on.entry.network;
+    let mut guard = network.lock();
+    let state = &mut *guard;
+    let flow = match state.carriers.get(&on.entry.socket).map(|carrier| &carrier.role) {
+        Some(Role::Linked(flow)) => Some(*flow),
+        _ => None,
+    };
+    let done = state.sockets.shutdown(clock::now(), on.entry.socket, how)?;
+    let mut link = flow.and_then(|flow| state.links.get_mut(&flow));
+    let direction = match done {
+        Shutdown::Read => Direction::Read,
+        Shutdown::Write => Direction::Write,
+        Shutdown::Both | Shutdown::Listener(_) => Direction::Both,
+        Shutdown::Ignored => return Ok(()),
+        Shutdown::Aborted(_) => {
+            // The attempt is given up: S closes, A hangs up.
+            if let Some(carrier) = state.carriers.get_mut(&on.entry.socket) {
+                carrier.role = Role::Idle;
+            }
+            Direction::Both
+        }
+    };
+    if let Some(link) = &mut link {
+        if matches!(done, Shutdown::Read | Shutdown::Both) {
+            link.shut_read = true;
+        }
+        if matches!(done, Shutdown::Write | Shutdown::Both) && link.outgoing == Outgoing::Open {
+            link.outgoing = Outgoing::ShutdownCalled;
+        }
+    }
+    drop(guard);
+    let _ = nix::sys::socket::shutdown(a.as_raw_fd(), direction);
+    on.node.data.wake();
+    Ok(())
+}

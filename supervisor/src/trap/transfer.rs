@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! sendto, sendmsg, recvfrom, recvmsg and their multiple forms: who runs them, and the sending half.
+
+use super::address::{self, Address};
+use super::message::{Buffers, Header, MAX_BYTES, MULTI_LEN, MULTI_STRIDE};
+use super::receive::{self, Into};
+use super::{Attempt, Call, OnSocket, Verdict, datagram, errno, int};
+use crate::clock;
+use crate::parked::{Parked, Waiting};
+use crate::sys::{task, unix};
+use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::Kind;
+use nix::errno::Errno as Kernel;
+use nix::sys::socket::{MsgFlags, send};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// UIO_MAXIOV: messages of one call.
+const MAX_MESSAGES: u32 = 1024;
+/// A datagram longer than this is EMSGSIZE in any case.
+const MAX_DATAGRAM: usize = 65_536;
+
+fn kind(on: &OnSocket<'_>) -> Kind {
+    on.entry.network.lock().sockets.kind(on.entry.socket).unwrap_or(Kind::Stream)
+}
+
+/// sendto(2) with an address or with flags the stand-in does not know.
+pub(super) fn send_to(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    let buffers = Buffers::one(args[1], args[2]);
+    match kind(on) {
+        Kind::Stream => stream(on, &buffers, int(args[3])),
+        Kind::Datagram => {
+            let to = if args[4] == 0 { Ok(None) } else { address::read(on.call, args[4], args[5]).and_then(destination) };
+            Verdict::from(to.and_then(|to| one_datagram(on, &buffers, to)))
+        }
+    }
+}
+
+/// sendmsg(2).
+pub(super) fn send_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    let header = match Header::read(on.call, args[1]) {
+        Ok(header) => header,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    match kind(on) {
+        // Control data ends at S, which is read without it.
+        Kind::Stream if header.name == 0 => Verdict::Proceed,
+        Kind::Stream => stream(on, &header.buffers, int(args[2])),
+        Kind::Datagram => Verdict::from(datagram_message(on, &header)),
+    }
+}
+
+/// sendmmsg(2).
+pub(super) fn send_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    if kind(on) == Kind::Stream {
+        return Verdict::Proceed;
+    }
+    let mut sent = 0_i64;
+    for at in message_addresses(args) {
+        let result = Header::read(on.call, at).and_then(|header| datagram_message(on, &header)).and_then(|n| {
+            let reported = u32::try_from(n).unwrap_or(u32::MAX);
+            on.call.write(at + MULTI_LEN, &reported.to_ne_bytes())
+        });
+        match result {
+            Ok(()) => sent += 1,
+            Err(errno) if sent == 0 => return Verdict::Fail(errno),
+            Err(_) => break,
+        }
+    }
+    Verdict::Return(sent)
+}
+
+/// recvfrom(2) with an address or with flags the stand-in does not know.
+pub(super) fn receive_from(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    let into = Into::Plain { buffers: Buffers::one(args[1], args[2]), address: args[4], length: args[5] };
+    receive::start(on, kind(on), int(args[3]), into)
+}
+
+/// recvmsg(2).
+pub(super) fn receive_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    let flags = int(args[2]);
+    let header = match Header::read(on.call, args[1]) {
+        Ok(header) => header,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    let kind = kind(on);
+    if kind == Kind::Stream && header.name == 0 && flags & (libc::MSG_ERRQUEUE | libc::MSG_OOB | libc::MSG_TRUNC) == 0 {
+        return Verdict::Proceed;
+    }
+    receive::start(on, kind, flags, Into::Header(header))
+}
+
+/// recvmmsg(2): what is there, at least one. Its time-out argument, which Linux looks at only between messages, is not needed then.
+pub(super) fn receive_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
+    let kind = kind(on);
+    if kind == Kind::Stream {
+        return Verdict::Proceed;
+    }
+    let headers: Result<Vec<_>, _> = message_addresses(args).map(|at| Header::read(on.call, at)).collect();
+    match headers {
+        Ok(headers) if headers.is_empty() => Verdict::Return(0),
+        Ok(headers) => receive::start(on, kind, int(args[3]), Into::Headers(headers)),
+        Err(errno) => Verdict::Fail(errno),
+    }
+}
+
+fn message_addresses(args: &[u64; 6]) -> impl Iterator<Item = u64> {
+    let base = args[1];
+    let count = int(args[2]).cast_unsigned().min(MAX_MESSAGES);
+    (0..u64::from(count)).map(move |i| base.wrapping_add(i * MULTI_STRIDE))
+}
+
+fn destination(address: Address) -> Result<Option<SocketAddr>, Errno> {
+    match address {
+        Address::Internet(address) => Ok(Some(address)),
+        // Linux takes AF_UNSPEC as AF_INET here (ip(7)).
+        Address::Unspecified(Some(v4)) => Ok(Some(v4.into())),
+        Address::Unspecified(None) | Address::Short => Err(Errno::EINVAL),
+        Address::Foreign => Err(Errno::EAFNOSUPPORT),
+    }
+}
+
+fn datagram_message(on: &OnSocket<'_>, header: &Header) -> Result<i64, Errno> {
+    let to = if header.name == 0 {
+        None
+    } else {
+        destination(address::read(on.call, header.name, u64::from(header.name_len))?)?
+    };
+    one_datagram(on, &header.buffers, to)
+}
+
+fn one_datagram(on: &OnSocket<'_>, buffers: &Buffers, to: Option<SocketAddr>) -> Result<i64, Errno> {
+    if buffers.len() > MAX_DATAGRAM {
+        return Err(Errno::EMSGSIZE);
+    }
+    let payload = buffers.gather(on.call, MAX_DATAGRAM)?;
+    let sent = datagram::transmit(on, to, &payload)?;
+    i64::try_from(sent).map_err(|_| Errno::EMSGSIZE)
+}
+
+/// Bytes of a stream call that the kernel cannot send for the program (Linux ignores the address on a connected socket).
+#[derive(Debug, Clone)]
+pub struct Send {
+    data: Vec<u8>,
+    sent: usize,
+    quiet: bool,
+}
+
+fn stream(on: &OnSocket<'_>, buffers: &Buffers, flags: i32) -> Verdict {
+    if flags & libc::MSG_OOB != 0 {
+        return Verdict::Fail(Errno::EOPNOTSUPP);
+    }
+    let a = match on.duplicate() {
+        Ok(a) => a,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    let data = match buffers.gather(on.call, MAX_BYTES) {
+        Ok(data) => data,
+        Err(errno) => return Verdict::Fail(errno),
+    };
+    let mut send = Send { data, sent: 0, quiet: flags & libc::MSG_NOSIGNAL != 0 };
+    match send.attempt(on.call, &a) {
+        Attempt::Over(verdict) => verdict,
+        Attempt::WouldBlock if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) => {
+            Verdict::from(send.so_far())
+        }
+        Attempt::WouldBlock => {
+            let deadline = unix::send_timeout(a.as_fd()).map(|limit| clock::now() + limit);
+            on.container.park(Parked { call: on.call.clone(), deadline, a, waiting: Waiting::Send(send) });
+            Verdict::Done
+        }
+    }
+}
+
+impl Send {
+    /// Sends what fits.
+    pub fn attempt(&mut self, call: &Call, a: &OwnedFd) -> Attempt {
+        if !call.is_valid() {
+            return Attempt::Over(Verdict::Done);
+        }
+        while self.sent < self.data.len() {
+            match send(a.as_raw_fd(), &self.data[self.sent..], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+                Ok(n) => self.sent += n,
+                Err(Kernel::EINTR) => {}
+                Err(Kernel::EAGAIN) => return Attempt::WouldBlock,
+                Err(_) if self.sent > 0 => break,
+                // TCP that is not connected says EPIPE.
+                Err(Kernel::EPIPE | Kernel::ENOTCONN) => {
+                    if !self.quiet {
+                        task::signal(call.tid, nix::sys::signal::Signal::SIGPIPE);
+                    }
+                    return Attempt::Over(Verdict::Fail(Errno::EPIPE));
+                }
+                Err(error) => return Attempt::Over(Verdict::Fail(errno(error))),
+            }
+        }
+        Attempt::Over(Verdict::from(self.so_far()))
+    }
+
+    /// The count, if any byte went out; else EAGAIN.
+    pub fn so_far(&self) -> Result<i64, Errno> {
+        if self.sent == 0 && !self.data.is_empty() {
+            return Err(Errno::EAGAIN);
+        }
+        i64::try_from(self.sent).map_err(|_| Errno::EINVAL)
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A node that only remembers what it was told, and a folder of a test's own.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use netcon_overlay::{PeerConfig, PeerStatus, PublicKey};
+use netcon_supervisor::control::{
+    Admission, ContainerView, NetworkStart, Runtime, RuntimeError, Service,
+};
+use netcon_supervisor::state::StateDir;
+
+/// What the fake node knows.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Running networks with the endpoints of their peers.
+    pub networks: BTreeMap<String, Vec<PeerConfig>>,
+    /// Containers that were started.
+    pub containers: Vec<(Admission, u32)>,
+    /// Process → network: tasks of containers.
+    pub inside: BTreeMap<u32, String>,
+    /// The next start fails with this.
+    pub failure: Option<String>,
+}
+
+/// A [`Runtime`] without packets.
+#[derive(Debug, Default)]
+pub struct Fake(pub Mutex<Seen>);
+
+impl Fake {
+    /// What it has seen.
+    pub fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.0.lock().unwrap()
+    }
+
+    fn fail(&self) -> Result<(), RuntimeError> {
+        self.seen().failure.take().map_or(Ok(()), |text| Err(RuntimeError(text)))
+    }
+}
+
+impl Runtime for Fake {
+    fn start_network(&self, network: NetworkStart) -> Result<(), RuntimeError> {
+        self.fail()?;
+        assert!(self.seen().networks.insert(network.name, network.peers).is_none());
+        Ok(())
+    }
+
+    fn stop_network(&self, network: &str) {
+        self.seen().networks.remove(network);
+    }
+
+    fn set_peer(&self, network: &str, peer: PeerConfig) -> Result<(), RuntimeError> {
+        self.fail()?;
+        let mut seen = self.seen();
+        let peers = seen.networks.get_mut(network).expect("it runs");
+        peers.retain(|old| old.public_key != peer.public_key);
+        peers.push(peer);
+        Ok(())
+    }
+
+    fn remove_peer(&self, network: &str, peer: &PublicKey) {
+        let mut seen = self.seen();
+        seen.networks.get_mut(network).expect("it runs").retain(|old| old.public_key != *peer);
+    }
+
+    fn peer_status(&self, _network: &str) -> Vec<PeerStatus> {
+        Vec::new()
+    }
+
+    fn containers(&self) -> Vec<ContainerView> {
+        Vec::new()
+    }
+
+    fn network_of(&self, pid: u32) -> Option<String> {
+        self.seen().inside.get(&pid).cloned()
+    }
+
+    fn start_container(
+        &self,
+        admission: Admission,
+        _notify: OwnedFd,
+        flags: u32,
+    ) -> Result<(), RuntimeError> {
+        self.fail()?;
+        self.seen().containers.push((admission, flags));
+        Ok(())
+    }
+}
+
+/// A folder of its own, removed at the end.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes one.
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("netcon-t{}-{number}", std::process::id()));
+        let _left_by_an_earlier_run = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _best_effort = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A service over a fresh state directory.
+pub fn service(folder: &Folder) -> (Arc<Service>, Arc<Fake>) {
+    let fake = Arc::new(Fake::default());
+    let state = StateDir::open(&folder.path().join("state")).unwrap();
+    let runtime: Arc<dyn Runtime> = Arc::<Fake>::clone(&fake);
+    (Arc::new(Service::start(state, runtime, 9993).unwrap()), fake)
+}

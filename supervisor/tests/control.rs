@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The configuration: files and node stay in step, bad requests change nothing.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Fake, Folder, service};
+use netcon_overlay::PrivateKey;
+use netcon_shim::handover::refusal;
+use netcon_supervisor::control::service::{ImportedNetwork, NewNetwork, NewPeer};
+use netcon_supervisor::control::{Admitted, ControlError, PeerCredentials, Runtime, Service};
+use netcon_supervisor::state::{PeerEntry, StateDir};
+
+fn new(name: &str, addresses: &[&str]) -> NewNetwork {
+    NewNetwork {
+        name: name.parse().unwrap(),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        mtu: None,
+    }
+}
+
+fn peer(name: &str) -> NewPeer {
+    NewPeer {
+        name: Some(name.to_owned()),
+        our_endpoint: Some("192.0.2.7".to_owned()),
+        ..NewPeer::default()
+    }
+}
+
+fn restarted(folder: &Folder) -> (Service, Arc<Fake>) {
+    let fake = Arc::new(Fake::default());
+    let state = StateDir::open(&folder.path().join("state")).unwrap();
+    let runtime: Arc<dyn Runtime> = Arc::<Fake>::clone(&fake);
+    (Service::start(state, runtime, 9993).unwrap(), fake)
+}
+
+#[test]
+fn a_network_survives_a_restart() {
+    let folder = Folder::new();
+    let (first, _) = service(&folder);
+    let made = first.create(new("demo", &["10.77.0.1/24"])).unwrap().config;
+    assert_eq!(made.addresses.len(), 2, "an IPv6 prefix is added");
+    assert!(made.addresses[1].to_string().starts_with("fd"));
+    let added = first.add_peer("demo", peer("laptop")).unwrap();
+    assert_eq!(added.peer.allowed_ips[0].to_string(), "10.77.0.2/32");
+    drop(first);
+    let (second, fake) = restarted(&folder);
+    let known = second.network(&made.id.to_string()).unwrap();
+    assert_eq!(known.config.name, made.name);
+    assert_eq!(known.config.peers[0].name.as_deref(), Some("laptop"));
+    assert_eq!(fake.seen().networks["demo"].len(), 1);
+    second.delete("demo").unwrap();
+    assert!(fake.seen().networks.is_empty());
+    drop(second);
+    assert!(restarted(&folder).0.networks().is_empty());
+}
+
+#[test]
+fn random_prefixes_differ() {
+    let folder = Folder::new();
+    let (service, _) = service(&folder);
+    let a = service.create(new("a", &[])).unwrap().config;
+    let b = service.create(new("b", &[])).unwrap().config;
+    assert_ne!(a.addresses, b.addresses);
+    assert_ne!(a.private_key.public(), b.private_key.public());
+    assert!(a.addresses[0].address().is_ipv4() && a.addresses[1].address().is_ipv6());
+}
+
+#[test]
+fn an_exported_peer_is_the_other_side_of_us() {
+    let folder = Folder::new();
+    let (service, _) = service(&folder);
+    let made = service.create(new("demo", &["10.77.0.1/24", "fd00::1/64"])).unwrap().config;
+    let added = service.add_peer("demo", peer("laptop")).unwrap();
+    let export = added.export.unwrap();
+    assert_eq!(export.private_key.public(), added.peer.public_key);
+    let own: Vec<String> = export.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(own, ["10.77.0.2/24", "fd00::2/64"]);
+    assert_eq!(export.us.public_key, made.private_key.public());
+    assert_eq!(export.us.endpoint.as_deref(), Some("192.0.2.7:9993"));
+    let key = |peer: &PeerEntry| *peer.preshared_key.as_ref().unwrap().as_bytes();
+    assert_eq!(key(&export.us), key(&added.peer));
+    let routes: Vec<String> = export.us.allowed_ips.iter().map(ToString::to_string).collect();
+    assert_eq!(routes, ["10.77.0.0/24", "fd00::/64"]);
+    // The other side takes it as it is, beside the network it came from.
+    let there = service
+        .add_network(ImportedNetwork {
+            name: "there".parse().unwrap(),
+            private_key: export.private_key,
+            addresses: export.addresses,
+            mtu: Some(export.mtu),
+            peers: vec![export.us],
+        })
+        .unwrap();
+    assert_eq!(there.config.private_key.public(), added.peer.public_key);
+}
+
+#[test]
+fn what_clashes_changes_nothing() {
+    let folder = Folder::new();
+    let (service, fake) = service(&folder);
+    let made = service.create(new("demo", &["10.77.0.1/24"])).unwrap().config;
+    let first = service.add_peer("demo", peer("laptop")).unwrap().peer;
+    let conflict = |result: Result<_, ControlError>| match result {
+        Err(ControlError::Conflict(sentence) | ControlError::Invalid(sentence)) => sentence,
+        Err(other) => panic!("{other:?}"),
+        Ok(()) => panic!("accepted"),
+    };
+    conflict(service.create(new("demo", &[])).map(drop));
+    conflict(service.create(NewNetwork { mtu: Some(100), ..new("small", &[]) }).map(drop));
+    conflict(service.add_peer("demo", peer("laptop")).map(drop));
+    conflict(service.add_peer("demo", peer("not a name")).map(drop));
+    for bad in [
+        NewPeer { public_key: Some(first.public_key), ..peer("again") },
+        NewPeer { public_key: Some(made.private_key.public()), ..peer("ourselves") },
+        NewPeer { allowed_ips: vec!["10.77.0.2/32".parse().unwrap()], ..peer("thief") },
+        NewPeer { allowed_ips: vec!["10.77.0.1/32".parse().unwrap()], ..peer("thief") },
+        NewPeer { endpoint: Some("no port".to_owned()), ..peer("lost") },
+        NewPeer { our_endpoint: Some("no host".to_owned()), ..peer("lost") },
+    ] {
+        conflict(service.add_peer("demo", bad).map(drop));
+    }
+    let same_key = ImportedNetwork {
+        name: "copy".parse().unwrap(),
+        private_key: made.private_key.clone(),
+        addresses: made.addresses.clone(),
+        mtu: None,
+        peers: Vec::new(),
+    };
+    conflict(service.add_network(same_key).map(drop));
+    assert!(matches!(service.remove_peer("demo", "nobody"), Err(ControlError::NotFound(_))));
+    assert!(matches!(service.delete("nothing"), Err(ControlError::NotFound(_))));
+    assert_eq!(service.networks().len(), 1);
+    assert_eq!(service.network("demo").unwrap().config.peers.len(), 1);
+    assert_eq!(fake.seen().networks["demo"].len(), 1);
+    assert_eq!(restarted_peers(&folder, service), 1);
+}
+
+fn restarted_peers(folder: &Folder, service: Arc<Service>) -> usize {
+    drop(service);
+    restarted(folder).0.networks()[0].config.peers.len()
+}
+
+#[test]
+fn what_the_node_refuses_is_taken_back() {
+    let folder = Folder::new();
+    let (service, fake) = service(&folder);
+    fake.seen().failure = Some("no".to_owned());
+    assert!(matches!(service.create(new("demo", &[])), Err(ControlError::Failed(_))));
+    assert!(service.networks().is_empty());
+    service.create(new("demo", &[])).unwrap();
+    fake.seen().failure = Some("no".to_owned());
+    assert!(matches!(service.add_peer("demo", peer("x")), Err(ControlError::Failed(_))));
+    assert!(service.network("demo").unwrap().config.peers.is_empty());
+    drop(service);
+    let (again, _) = restarted(&folder);
+    assert!(again.network("demo").unwrap().config.peers.is_empty());
+}
+
+#[test]
+fn a_network_that_does_not_start_is_kept_and_says_why() {
+    let folder = Folder::new();
+    drop(service(&folder).0.create(new("demo", &[])).unwrap());
+    let fake = Arc::new(Fake::default());
+    fake.seen().failure = Some("the moon is full".to_owned());
+    let state = StateDir::open(&folder.path().join("state")).unwrap();
+    let service = Service::start(state, fake, 9993).unwrap();
+    assert_eq!(service.network("demo").unwrap().failure.as_deref(), Some("the moon is full"));
+    let Admitted::Refused { sentence, .. } = service.admit(None, Vec::new(), credentials(7)) else {
+        panic!("admitted")
+    };
+    assert!(sentence.contains("the moon is full"));
+    // It can be changed and removed nevertheless.
+    service.add_peer("demo", peer("laptop")).unwrap();
+    service.delete("demo").unwrap();
+}
+
+#[test]
+fn a_corrupt_file_keeps_its_name() {
+    let folder = Folder::new();
+    drop(service(&folder));
+    let path = folder.path().join("state/networks/demo.json");
+    std::fs::write(&path, "{ broken").unwrap();
+    let (service, _) = restarted(&folder);
+    assert!(service.networks().is_empty());
+    assert_eq!(service.broken()[0].name, "demo");
+    let error = service.create(new("demo", &[])).unwrap_err().to_string();
+    assert!(error.contains("demo.json") && error.contains("cannot be read"), "{error}");
+    let error = service.network("demo").unwrap_err().to_string();
+    assert!(error.contains("demo.json"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ broken");
+}
+
+#[test]
+fn names_of_endpoints_are_resolved_in_the_background() {
+    let folder = Folder::new();
+    let (service, fake) = service(&folder);
+    service.create(new("demo", &[])).unwrap();
+    let with_name = NewPeer { endpoint: Some("localhost:7".to_owned()), ..peer("laptop") };
+    service.add_peer("demo", with_name).unwrap();
+    let resolved = (0..500).any(|_| {
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+        fake.seen().networks["demo"][0].endpoint.is_some()
+    });
+    assert!(resolved);
+}
+
+#[test]
+fn shims_are_admitted_to_what_exists() {
+    let folder = Folder::new();
+    let (service, fake) = service(&folder);
+    let admit = |network: Option<&str>, pid| service.admit(network, b"x".to_vec(), credentials(pid));
+    let refused = |answer, expected: u16| match answer {
+        Admitted::Refused { code, sentence } if code == expected => sentence,
+        other => panic!("{other:?}"),
+    };
+    refused(admit(None, 7), refusal::NETWORK_NOT_NAMED);
+    refused(admit(Some("demo"), 7), refusal::UNKNOWN_NETWORK);
+    service.create(new("demo", &[])).unwrap();
+    let Admitted::Accepted(one) = admit(None, 7) else { panic!() };
+    let Admitted::Accepted(two) = admit(Some("demo"), 7) else { panic!() };
+    assert_eq!((one.network.as_str(), one.peer.pid), ("demo", 7));
+    assert_ne!(one.container, two.container);
+    service.create(new("other", &[])).unwrap();
+    let sentence = refused(admit(None, 7), refusal::NETWORK_NOT_NAMED);
+    assert!(sentence.contains("demo, other"), "{sentence}");
+    let sentence = refused(admit(Some("../x"), 7), refusal::UNKNOWN_NETWORK);
+    assert!(sentence.contains("demo, other"), "{sentence}");
+    fake.seen().inside.insert(8, "demo".to_owned());
+    for network in [None, Some("demo")] {
+        assert!(matches!(admit(network, 8), Admitted::Inside { network } if network == "demo"));
+    }
+    refused(admit(Some("other"), 8), refusal::OTHER_NETWORK);
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let folder = Folder::new();
+    let (service, _) = service(&folder);
+    let made = service.create(new("demo", &[])).unwrap();
+    let added = service.add_peer("demo", peer("laptop")).unwrap();
+    let secret = added.export.as_ref().unwrap().private_key.clone();
+    let shown = format!("{made:?} {added:?}");
+    for key in [&made.config.private_key, &secret] {
+        assert!(!shown.contains(key.to_base64().as_str()));
+    }
+    assert_eq!(PrivateKey::from_bytes(*secret.as_bytes()).public(), added.peer.public_key);
+}
+
+fn credentials(pid: u32) -> PeerCredentials {
+    PeerCredentials { pid, uid: 0, gid: 0 }
+}
