@@ -126,11 +126,19 @@ class Measure:
             for name, options in (("tcp", ()), ("tcp_reverse", ("-R",)), ("tcp_4", ("-P", "4"))):
                 eventually(lambda: server.alive(), 5, "the iperf3 server")
                 argv = ["iperf3", "-J", "-c", lane.address, "-p", port, "-t", seconds, "-O", 1, *options]
-                result = self.retried(lane, argv, seconds + 30)
-                figures[name + "_bits_per_second"] = json.loads(result.text)["end"]["sum_received"]["bits_per_second"]
+                figures[name + "_bits_per_second"] = self.iperf(lane, argv, seconds + 30)
         finally:
             server.stop()
         return figures
+
+    def iperf(self, lane, argv, timeout):
+        """Bits per second that arrived. iperf3 sometimes ends well without a result: then it is asked again."""
+        for _ in range(3):
+            answer = json.loads(self.retried(lane, argv, timeout).text)
+            if "sum_received" in answer.get("end", {}):
+                return answer["end"]["sum_received"]["bits_per_second"]
+            time.sleep(0.5)
+        raise Failed("iperf3: %s" % answer.get("error", "no result"))
 
     def retried(self, lane, argv, timeout):
         """The first attempts may come before the server listens."""
@@ -222,7 +230,7 @@ def versions(binaries):
             result = subprocess.run(argv, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
         except (OSError, subprocess.TimeoutExpired):
             return "not found"
-        return ((result.stdout or result.stderr).strip().splitlines() or ["?"])[0]
+        return ((result.stdout or result.stderr).strip().splitlines() or ["?"])[0] if result.returncode == 0 else "unknown"
 
     model = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
     return {
