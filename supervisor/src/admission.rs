@@ -171,11 +171,14 @@ fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(&lock_path)
         .map_err(fail)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_file, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => SocketError::Live {
-            path: path.to_path_buf(),
-        },
-        errno => fail(errno.into()),
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_file, errno)| {
+        if errno == nix::errno::Errno::EWOULDBLOCK {
+            SocketError::Live {
+                path: path.to_path_buf(),
+            }
+        } else {
+            fail(errno.into())
+        }
     })
 }
 

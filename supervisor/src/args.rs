@@ -92,18 +92,29 @@ mod tests {
     fn defaults_and_options() {
         let args = Args::try_parse_from(["netcon-supervisor"]).unwrap();
         assert_eq!((args.port, args.verbose, args.state_dir), (9993, 0, None));
-        let args =
-            Args::try_parse_from(["netcon-supervisor", "-vv", "--port", "7", "--state-dir", "/x"])
-                .unwrap();
+        let args = Args::try_parse_from([
+            "netcon-supervisor",
+            "-vv",
+            "--port",
+            "7",
+            "--state-dir",
+            "/x",
+        ])
+        .unwrap();
         assert_eq!((args.port, args.verbose), (7, 2));
         assert_eq!(args.state_dir, Some(PathBuf::from("/x")));
     }
 
     #[test]
     fn wrong_arguments_are_usage_errors() {
-        for wrong in [["--port", "0"], ["--port", "65536"], ["--port", "x"], ["extra", "y"]] {
-            let error =
-                Args::try_parse_from([&["netcon-supervisor"][..], &wrong[..]].concat()).unwrap_err();
+        for wrong in [
+            ["--port", "0"],
+            ["--port", "65536"],
+            ["--port", "x"],
+            ["extra", "y"],
+        ] {
+            let error = Args::try_parse_from([&["netcon-supervisor"][..], &wrong[..]].concat())
+                .unwrap_err();
             assert_eq!(error.exit_code(), 2, "{wrong:?}");
         }
         let help = Args::try_parse_from(["netcon-supervisor", "--help"]).unwrap_err();

@@ -40,7 +40,10 @@ impl UnixHttp {
     /// Gives the API a connection whose peer is entitled to it. Closed when too many wait.
     pub fn accept(&self, stream: UnixStream, peer: PeerCredentials) {
         if self.0.try_send((stream, peer)).is_err() {
-            tracing::warn!(pid = peer.pid, "too many connections to the API; one was closed");
+            tracing::warn!(
+                pid = peer.pid,
+                "too many connections to the API; one was closed"
+            );
         }
     }
 }

@@ -26,7 +26,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the one place that tells the user why there is no supervisor")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place that tells the user why there is no supervisor"
+)]
 fn complain(sentence: &str) {
     eprintln!("netcon-supervisor: {sentence}");
 }

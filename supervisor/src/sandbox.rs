@@ -39,7 +39,9 @@ pub enum SandboxError {
     #[error("Cannot build the supervisor's own seccomp filter: {0}.")]
     Filter(#[from] seccompiler::BackendError),
     /// The filter could not be installed on every thread.
-    #[error("Cannot install the supervisor's own seccomp filter ({0}); it needs Linux 5.14 or newer with CONFIG_SECCOMP_FILTER.")]
+    #[error(
+        "Cannot install the supervisor's own seccomp filter ({0}); it needs Linux 5.14 or newer with CONFIG_SECCOMP_FILTER."
+    )]
     Install(#[from] seccompiler::Error),
 }
 

@@ -52,14 +52,15 @@ pub fn run(
     let signals = end_signals()?;
     sandbox::harden().map_err(fail(Exit::Kernel))?;
 
-    let state = StateDir::open(&state_directory(args).map_err(fail(Exit::State))?).map_err(
-        |error| match &error {
-            StateError::Locked { .. } => fail(Exit::Runtime)(error),
-            StateError::NoPlace | StateError::Io { .. } | StateError::Untrusted { .. } => {
-                fail(Exit::State)(error)
+    let state =
+        StateDir::open(&state_directory(args).map_err(fail(Exit::State))?).map_err(|error| {
+            match &error {
+                StateError::Locked { .. } => fail(Exit::Runtime)(error),
+                StateError::NoPlace | StateError::Io { .. } | StateError::Untrusted { .. } => {
+                    fail(Exit::State)(error)
+                }
             }
-        },
-    )?;
+        })?;
     let path = netcon_shim::runtime::socket_path(true)
         .map_err(|error| failure(Exit::Runtime, format!("{error}.")))?;
     let socket = Socket::bind(&path).map_err(fail(Exit::Runtime))?;

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The unix socket: hand-over, refusals, and clients that mean no good.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -7,8 +13,8 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Fake, Folder, service};
@@ -32,17 +38,32 @@ impl World {
     fn new() -> Self {
         let folder = Folder::new();
         let (service, fake) = service(&folder);
-        let demo = NewNetwork { name: "demo".parse().unwrap(), addresses: Vec::new(), mtu: None };
+        let demo = NewNetwork {
+            name: "demo".parse().unwrap(),
+            addresses: Vec::new(),
+            mtu: None,
+        };
         service.create(demo).unwrap();
         let socket = Socket::bind(&folder.path().join("s")).unwrap();
         let http = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&http);
         let answer = move |mut stream: UnixStream, _| {
             count.fetch_add(1, Ordering::SeqCst);
-            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            // Nothing of the request was taken away.
+            let mut first = [0];
+            stream.read_exact(&mut first).unwrap();
+            assert_eq!(&first, b"G");
+            stream
+                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .unwrap();
         };
         socket.serve(service, answer).unwrap();
-        Self { folder, fake, http, _socket: socket }
+        Self {
+            folder,
+            fake,
+            http,
+            _socket: socket,
+        }
     }
 
     fn connect(&self) -> UnixStream {
@@ -55,7 +76,9 @@ impl World {
         let mut stream = self.connect();
         stream.write_all(&PREAMBLE).unwrap();
         stream.write_all(&hello(change).encode()).unwrap();
-        let Message::Answer(answer) = Message::read_from(&mut stream).unwrap() else { panic!() };
+        let Message::Answer(answer) = Message::read_from(&mut stream).unwrap() else {
+            panic!()
+        };
         (stream, answer)
     }
 
@@ -63,7 +86,9 @@ impl World {
         let (mut stream, answer) = self.hello(|_| {});
         assert!(matches!(answer, Answer::Accepted { .. }), "{answer:?}");
         send_listener(&stream, 1);
-        let Message::Outcome(outcome) = Message::read_from(&mut stream).unwrap() else { panic!() };
+        let Message::Outcome(outcome) = Message::read_from(&mut stream).unwrap() else {
+            panic!()
+        };
         outcome
     }
 }
@@ -111,9 +136,15 @@ fn a_container_is_handed_over() {
 fn a_failed_probe_is_a_sentence() {
     let world = World::new();
     world.fake.seen().failure = Some("Yama forbids it.".to_owned());
-    let Outcome::Failed { sentence } = world.hand_over() else { panic!() };
+    let Outcome::Failed { sentence } = world.hand_over() else {
+        panic!()
+    };
     assert_eq!(sentence, "Yama forbids it.");
-    assert_eq!(world.hand_over(), Outcome::Ready, "the process may try again");
+    assert_eq!(
+        world.hand_over(),
+        Outcome::Ready,
+        "the process may try again"
+    );
 }
 
 #[test]
@@ -125,18 +156,33 @@ fn refusals_come_before_anything_happens() {
     };
     let sentence = refused(|hello| hello.version = 999, refusal::VERSION);
     assert!(sentence.contains("999"), "{sentence}");
-    let sentence = refused(|hello| hello.network = Some("nope".into()), refusal::UNKNOWN_NETWORK);
+    let sentence = refused(
+        |hello| hello.network = Some("nope".into()),
+        refusal::UNKNOWN_NETWORK,
+    );
     assert!(sentence.contains("demo"), "{sentence}");
-    refused(|hello| hello.purpose = Purpose::Reattach { container: 1 }, refusal::OTHER);
+    refused(
+        |hello| hello.purpose = Purpose::Reattach { container: 1 },
+        refusal::OTHER,
+    );
     assert!(world.fake.seen().containers.is_empty());
 }
 
 #[test]
 fn a_shim_inside_a_container_is_told_so() {
     let world = World::new();
-    world.fake.seen().inside.insert(std::process::id(), "demo".to_owned());
+    world
+        .fake
+        .seen()
+        .inside
+        .insert(std::process::id(), "demo".to_owned());
     let (_, answer) = world.hello(|hello| hello.network = None);
-    assert_eq!(answer, Answer::Inside { network: "demo".to_owned() });
+    assert_eq!(
+        answer,
+        Answer::Inside {
+            network: "demo".to_owned()
+        }
+    );
 }
 
 #[test]
@@ -153,9 +199,15 @@ fn http_is_passed_on_whole() {
 #[test]
 fn supervised_programs_may_not_use_the_api() {
     let world = World::new();
-    world.fake.seen().inside.insert(std::process::id(), "demo".to_owned());
+    world
+        .fake
+        .seen()
+        .inside
+        .insert(std::process::id(), "demo".to_owned());
     let mut stream = world.connect();
-    stream.write_all(b"DELETE /networks/demo HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    stream
+        .write_all(b"DELETE /networks/demo HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -183,7 +235,8 @@ fn garbage_is_dropped() {
     // Another framing is another version, and hears so in the form that never changes.
     let mut stream = world.connect();
     stream.write_all(b"NETCON\0\x02").unwrap();
-    let Message::Answer(Answer::Refused { code, .. }) = Message::read_from(&mut stream).unwrap() else {
+    let Message::Answer(Answer::Refused { code, .. }) = Message::read_from(&mut stream).unwrap()
+    else {
         panic!()
     };
     assert_eq!(code, refusal::VERSION);
@@ -209,7 +262,16 @@ fn one_process_hands_one_container_over_at_a_time() {
     let (first, answer) = world.hello(|_| {});
     assert!(matches!(answer, Answer::Accepted { .. }));
     let (_, answer) = world.hello(|_| {});
-    assert!(matches!(answer, Answer::Refused { code: refusal::LIMIT, .. }), "{answer:?}");
+    assert!(
+        matches!(
+            answer,
+            Answer::Refused {
+                code: refusal::LIMIT,
+                ..
+            }
+        ),
+        "{answer:?}"
+    );
     drop(first);
     // Its end is noticed at once, but by another thread.
     let again = (0..200).any(|_| {
@@ -226,7 +288,11 @@ fn slow_clients_are_dropped_and_hold_up_nobody() {
     let mut silent = world.connect();
     let mut crowd: Vec<UnixStream> = (0..3 * MOST_GUESTS).map(|_| world.connect()).collect();
     assert_eq!(world.hand_over(), Outcome::Ready);
-    assert!(started.elapsed() < PATIENCE, "others waited {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < PATIENCE,
+        "others waited {:?}",
+        started.elapsed()
+    );
     // The crowd has thrown the first one out; the last of it runs into the deadline, however it dribbles.
     assert!(is_dropped(&mut silent));
     assert!(started.elapsed() < PATIENCE);
@@ -262,6 +328,9 @@ fn the_socket_is_ours_alone_and_goes_with_us() {
     drop(other);
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();
-    assert!(matches!(Socket::bind(&path), Err(SocketError::NotSocket { .. })));
+    assert!(matches!(
+        Socket::bind(&path),
+        Err(SocketError::NotSocket { .. })
+    ));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }

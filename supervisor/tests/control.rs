@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The configuration: files and node stay in step, bad requests change nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -71,7 +77,10 @@ fn random_prefixes_differ() {
 fn an_exported_peer_is_the_other_side_of_us() {
     let folder = Folder::new();
     let (service, _) = service(&folder);
-    let made = service.create(new("demo", &["10.77.0.1/24", "fd00::1/64"])).unwrap().config;
+    let made = service
+        .create(new("demo", &["10.77.0.1/24", "fd00::1/64"]))
+        .unwrap()
+        .config;
     let added = service.add_peer("demo", peer("laptop")).unwrap();
     let export = added.export.unwrap();
     assert_eq!(export.private_key.public(), added.peer.public_key);
@@ -81,7 +90,12 @@ fn an_exported_peer_is_the_other_side_of_us() {
     assert_eq!(export.us.endpoint.as_deref(), Some("192.0.2.7:9993"));
     let key = |peer: &PeerEntry| *peer.preshared_key.as_ref().unwrap().as_bytes();
     assert_eq!(key(&export.us), key(&added.peer));
-    let routes: Vec<String> = export.us.allowed_ips.iter().map(ToString::to_string).collect();
+    let routes: Vec<String> = export
+        .us
+        .allowed_ips
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(routes, ["10.77.0.0/24", "fd00::/64"]);
     // The other side takes it as it is, beside the network it came from.
     let there = service
@@ -100,7 +114,10 @@ fn an_exported_peer_is_the_other_side_of_us() {
 fn what_clashes_changes_nothing() {
     let folder = Folder::new();
     let (service, fake) = service(&folder);
-    let made = service.create(new("demo", &["10.77.0.1/24"])).unwrap().config;
+    let made = service
+        .create(new("demo", &["10.77.0.1/24"]))
+        .unwrap()
+        .config;
     let first = service.add_peer("demo", peer("laptop")).unwrap().peer;
     let conflict = |result: Result<_, ControlError>| match result {
         Err(ControlError::Conflict(sentence) | ControlError::Invalid(sentence)) => sentence,
@@ -108,29 +125,60 @@ fn what_clashes_changes_nothing() {
         Ok(()) => panic!("accepted"),
     };
     conflict(service.create(new("demo", &[])).map(drop));
-    conflict(service.create(NewNetwork { mtu: Some(100), ..new("small", &[]) }).map(drop));
+    conflict(
+        service
+            .create(NewNetwork {
+                mtu: Some(100),
+                ..new("small", &[])
+            })
+            .map(drop),
+    );
     conflict(service.add_peer("demo", peer("laptop")).map(drop));
     conflict(service.add_peer("demo", peer("not a name")).map(drop));
     for bad in [
-        NewPeer { public_key: Some(first.public_key), ..peer("again") },
-        NewPeer { public_key: Some(made.private_key.public()), ..peer("ourselves") },
-        NewPeer { allowed_ips: vec!["10.77.0.2/32".parse().unwrap()], ..peer("thief") },
-        NewPeer { allowed_ips: vec!["10.77.0.1/32".parse().unwrap()], ..peer("thief") },
-        NewPeer { endpoint: Some("no port".to_owned()), ..peer("lost") },
-        NewPeer { our_endpoint: Some("no host".to_owned()), ..peer("lost") },
+        NewPeer {
+            public_key: Some(first.public_key),
+            ..peer("again")
+        },
+        NewPeer {
+            public_key: Some(made.private_key.public()),
+            ..peer("ourselves")
+        },
+        NewPeer {
+            allowed_ips: vec!["10.77.0.2/32".parse().unwrap()],
+            ..peer("thief")
+        },
+        NewPeer {
+            allowed_ips: vec!["10.77.0.1/32".parse().unwrap()],
+            ..peer("thief")
+        },
+        NewPeer {
+            endpoint: Some("no port".to_owned()),
+            ..peer("lost")
+        },
+        NewPeer {
+            our_endpoint: Some("no host".to_owned()),
+            ..peer("lost")
+        },
     ] {
         conflict(service.add_peer("demo", bad).map(drop));
     }
     let same_key = ImportedNetwork {
         name: "copy".parse().unwrap(),
-        private_key: made.private_key.clone(),
-        addresses: made.addresses.clone(),
+        private_key: made.private_key,
+        addresses: made.addresses,
         mtu: None,
         peers: Vec::new(),
     };
     conflict(service.add_network(same_key).map(drop));
-    assert!(matches!(service.remove_peer("demo", "nobody"), Err(ControlError::NotFound(_))));
-    assert!(matches!(service.delete("nothing"), Err(ControlError::NotFound(_))));
+    assert!(matches!(
+        service.remove_peer("demo", "nobody"),
+        Err(ControlError::NotFound(_))
+    ));
+    assert!(matches!(
+        service.delete("nothing"),
+        Err(ControlError::NotFound(_))
+    ));
     assert_eq!(service.networks().len(), 1);
     assert_eq!(service.network("demo").unwrap().config.peers.len(), 1);
     assert_eq!(fake.seen().networks["demo"].len(), 1);
@@ -147,11 +195,17 @@ fn what_the_node_refuses_is_taken_back() {
     let folder = Folder::new();
     let (service, fake) = service(&folder);
     fake.seen().failure = Some("no".to_owned());
-    assert!(matches!(service.create(new("demo", &[])), Err(ControlError::Failed(_))));
+    assert!(matches!(
+        service.create(new("demo", &[])),
+        Err(ControlError::Failed(_))
+    ));
     assert!(service.networks().is_empty());
     service.create(new("demo", &[])).unwrap();
     fake.seen().failure = Some("no".to_owned());
-    assert!(matches!(service.add_peer("demo", peer("x")), Err(ControlError::Failed(_))));
+    assert!(matches!(
+        service.add_peer("demo", peer("x")),
+        Err(ControlError::Failed(_))
+    ));
     assert!(service.network("demo").unwrap().config.peers.is_empty());
     drop(service);
     let (again, _) = restarted(&folder);
@@ -166,7 +220,10 @@ fn a_network_that_does_not_start_is_kept_and_says_why() {
     fake.seen().failure = Some("the moon is full".to_owned());
     let state = StateDir::open(&folder.path().join("state")).unwrap();
     let service = Service::start(state, fake, 9993).unwrap();
-    assert_eq!(service.network("demo").unwrap().failure.as_deref(), Some("the moon is full"));
+    assert_eq!(
+        service.network("demo").unwrap().failure.as_deref(),
+        Some("the moon is full")
+    );
     let Admitted::Refused { sentence, .. } = service.admit(None, Vec::new(), credentials(7)) else {
         panic!("admitted")
     };
@@ -186,7 +243,10 @@ fn a_corrupt_file_keeps_its_name() {
     assert!(service.networks().is_empty());
     assert_eq!(service.broken()[0].name, "demo");
     let error = service.create(new("demo", &[])).unwrap_err().to_string();
-    assert!(error.contains("demo.json") && error.contains("cannot be read"), "{error}");
+    assert!(
+        error.contains("demo.json") && error.contains("cannot be read"),
+        "{error}"
+    );
     let error = service.network("demo").unwrap_err().to_string();
     assert!(error.contains("demo.json"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ broken");
@@ -197,7 +257,10 @@ fn names_of_endpoints_are_resolved_in_the_background() {
     let folder = Folder::new();
     let (service, fake) = service(&folder);
     service.create(new("demo", &[])).unwrap();
-    let with_name = NewPeer { endpoint: Some("localhost:7".to_owned()), ..peer("laptop") };
+    let with_name = NewPeer {
+        endpoint: Some("localhost:7".to_owned()),
+        ..peer("laptop")
+    };
     service.add_peer("demo", with_name).unwrap();
     let resolved = (0..500).any(|_| {
         std::thread::park_timeout(std::time::Duration::from_millis(10));
@@ -210,7 +273,8 @@ fn names_of_endpoints_are_resolved_in_the_background() {
 fn shims_are_admitted_to_what_exists() {
     let folder = Folder::new();
     let (service, fake) = service(&folder);
-    let admit = |network: Option<&str>, pid| service.admit(network, b"x".to_vec(), credentials(pid));
+    let admit =
+        |network: Option<&str>, pid| service.admit(network, b"x".to_vec(), credentials(pid));
     let refused = |answer, expected: u16| match answer {
         Admitted::Refused { code, sentence } if code == expected => sentence,
         other => panic!("{other:?}"),
@@ -218,8 +282,12 @@ fn shims_are_admitted_to_what_exists() {
     refused(admit(None, 7), refusal::NETWORK_NOT_NAMED);
     refused(admit(Some("demo"), 7), refusal::UNKNOWN_NETWORK);
     service.create(new("demo", &[])).unwrap();
-    let Admitted::Accepted(one) = admit(None, 7) else { panic!() };
-    let Admitted::Accepted(two) = admit(Some("demo"), 7) else { panic!() };
+    let Admitted::Accepted(one) = admit(None, 7) else {
+        panic!()
+    };
+    let Admitted::Accepted(two) = admit(Some("demo"), 7) else {
+        panic!()
+    };
     assert_eq!((one.network.as_str(), one.peer.pid), ("demo", 7));
     assert_ne!(one.container, two.container);
     service.create(new("other", &[])).unwrap();
@@ -245,9 +313,16 @@ fn no_secret_is_shown() {
     for key in [&made.config.private_key, &secret] {
         assert!(!shown.contains(key.to_base64().as_str()));
     }
-    assert_eq!(PrivateKey::from_bytes(*secret.as_bytes()).public(), added.peer.public_key);
+    assert_eq!(
+        PrivateKey::from_bytes(*secret.as_bytes()).public(),
+        added.peer.public_key
+    );
 }
 
 fn credentials(pid: u32) -> PeerCredentials {
-    PeerCredentials { pid, uid: 0, gid: 0 }
+    PeerCredentials {
+        pid,
+        uid: 0,
+        gid: 0,
+    }
 }

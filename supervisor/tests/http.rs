@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who may speak to the API.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -14,9 +20,14 @@ use netcon_supervisor::http;
 /// The API on a free port of both loopbacks.
 fn start(folder: &Folder) -> (Vec<std::net::SocketAddr>, http::UnixHttp) {
     let (service, _) = service(folder);
-    let listeners: Vec<TcpListener> =
-        ["127.0.0.1:0", "[::1]:0"].iter().filter_map(|address| TcpListener::bind(address).ok()).collect();
-    let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+    let listeners: Vec<TcpListener> = ["127.0.0.1:0", "[::1]:0"]
+        .iter()
+        .filter_map(|address| TcpListener::bind(address).ok())
+        .collect();
+    let addresses = listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap())
+        .collect();
     (addresses, http::start(service, listeners).unwrap())
 }
 
@@ -50,11 +61,19 @@ fn others_hear_one_sentence() {
             address.ip(),
             address.port()
         );
-        let output =
-            Command::new("bash").args(["-c", &script]).uid(65534).gid(65534).current_dir("/").output().unwrap();
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .uid(65534)
+            .gid(65534)
+            .current_dir("/")
+            .output()
+            .unwrap();
         let answer = String::from_utf8_lossy(&output.stdout);
         assert!(answer.starts_with("HTTP/1.1 403 "), "{address}: {output:?}");
-        assert!(answer.contains("belongs to uid 0; you are uid 65534"), "{answer}");
+        assert!(
+            answer.contains("belongs to uid 0; you are uid 65534"),
+            "{answer}"
+        );
     }
 }
 
@@ -63,8 +82,9 @@ fn connections_are_bounded() {
     let folder = Folder::new();
     let (addresses, _unix) = start(&folder);
     // As many as are served: they stay open and silent.
-    let crowd: Vec<TcpStream> =
-        (0..http::MOST_CONNECTIONS).map(|_| TcpStream::connect(addresses[0]).unwrap()).collect();
+    let crowd: Vec<TcpStream> = (0..http::MOST_CONNECTIONS)
+        .map(|_| TcpStream::connect(addresses[0]).unwrap())
+        .collect();
     let mut one_more = TcpStream::connect(addresses[0]).unwrap();
     let mut answer = Vec::new();
     // Closed, not left hanging.

@@ -3,6 +3,12 @@
 //!
 //! Each case runs in a process of its own: this test binary again, told by the environment to play
 //! a part. A part ends with status 0 or says what went wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 use std::fs;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
@@ -68,7 +74,9 @@ fn programs_are_served() {
 /// Entry of the other processes; without a part in the environment it does nothing.
 #[test]
 fn part() {
-    let Ok(part) = std::env::var(PART) else { return };
+    let Ok(part) = std::env::var(PART) else {
+        return;
+    };
     match part.as_str() {
         "supervised" => return supervised(),
         "serve" => return serve(),
@@ -99,7 +107,10 @@ fn play(part: &str) {
         text(&output.stdout),
         text(&output.stderr)
     );
-    assert!(text(&output.stdout).contains("1 passed"), "{part} did not run");
+    assert!(
+        text(&output.stdout).contains("1 passed"),
+        "{part} did not run"
+    );
 }
 
 fn another(part: &str) -> Command {
@@ -127,37 +138,64 @@ fn int(value: i32) -> u64 {
 
 fn exec() {
     assert_eq!(
-        Command::new("/bin/true").status().unwrap_err().raw_os_error(),
+        Command::new("/bin/true")
+            .status()
+            .unwrap_err()
+            .raw_os_error(),
         Some(libc::EPERM)
     );
     let path = c"/bin/true".as_ptr() as u64;
     refused("execve", libc::SYS_execve, [path, 0, 0, 0, 0]);
-    refused("execveat", libc::SYS_execveat, [int(libc::AT_FDCWD), path, 0, 0, 0]);
+    refused(
+        "execveat",
+        libc::SYS_execveat,
+        [int(libc::AT_FDCWD), path, 0, 0, 0],
+    );
     refused("fork", libc::SYS_fork, [0; 5]);
     refused("vfork", libc::SYS_vfork, [0; 5]);
     refused("clone", libc::SYS_clone, [int(libc::SIGCHLD), 0, 0, 0, 0]);
     let thread_and_namespace = int(libc::CLONE_THREAD | libc::CLONE_NEWUSER);
     refused("clone", libc::SYS_clone, [thread_and_namespace, 0, 0, 0, 0]);
     assert_eq!(raw(libc::SYS_clone3, [0; 5]), Err(Errno::ENOSYS));
-    refused("unshare", libc::SYS_unshare, [int(libc::CLONE_NEWUSER), 0, 0, 0, 0]);
+    refused(
+        "unshare",
+        libc::SYS_unshare,
+        [int(libc::CLONE_NEWUSER), 0, 0, 0, 0],
+    );
     refused("setns", libc::SYS_setns, [0; 5]);
 }
 
 fn ptrace() {
     let me = u64::from(std::process::id());
     refused("traceme", libc::SYS_ptrace, [0, 0, 0, 0, 0]);
-    refused("attach", libc::SYS_ptrace, [int(libc::PTRACE_ATTACH.cast_signed()), me, 0, 0, 0]);
-    refused("seize", libc::SYS_ptrace, [int(libc::PTRACE_SEIZE.cast_signed()), me, 0, 0, 0]);
+    refused(
+        "attach",
+        libc::SYS_ptrace,
+        [int(libc::PTRACE_ATTACH.cast_signed()), me, 0, 0, 0],
+    );
+    refused(
+        "seize",
+        libc::SYS_ptrace,
+        [int(libc::PTRACE_SEIZE.cast_signed()), me, 0, 0, 0],
+    );
     refused("kcmp", libc::SYS_kcmp, [me, me, 0, 0, 0]);
 }
 
 fn sockets() {
     let refused = |family: i32, kind: i32, protocol: i32| {
         let args = [int(family), int(kind), int(protocol), 0, 0];
-        assert_eq!(raw(libc::SYS_socket, args), Err(Errno::EPERM), "{family} {kind} {protocol}");
+        assert_eq!(
+            raw(libc::SYS_socket, args),
+            Err(Errno::EPERM),
+            "{family} {kind} {protocol}"
+        );
         // The kernel looks at 32 bits only; so must the filter.
         let dirty = [args[0] | 1 << 32, args[1] | 1 << 32, args[2], 0, 0];
-        assert_eq!(raw(libc::SYS_socket, dirty), Err(Errno::EPERM), "dirty {family}");
+        assert_eq!(
+            raw(libc::SYS_socket, dirty),
+            Err(Errno::EPERM),
+            "dirty {family}"
+        );
     };
     for kind in [libc::SOCK_RAW, libc::SOCK_DGRAM] {
         refused(libc::AF_PACKET, kind, 0);
@@ -165,14 +203,28 @@ fn sockets() {
     }
     for family in [libc::AF_INET, libc::AF_INET6] {
         refused(family, libc::SOCK_RAW, libc::IPPROTO_ICMP);
-        refused(family, libc::SOCK_RAW | libc::SOCK_NONBLOCK, libc::IPPROTO_RAW);
+        refused(
+            family,
+            libc::SOCK_RAW | libc::SOCK_NONBLOCK,
+            libc::IPPROTO_RAW,
+        );
         refused(family, libc::SOCK_SEQPACKET, 0);
     }
-    for family in [libc::AF_VSOCK, libc::AF_ALG, libc::AF_BLUETOOTH, libc::AF_XDP, libc::AF_KEY] {
+    for family in [
+        libc::AF_VSOCK,
+        libc::AF_ALG,
+        libc::AF_BLUETOOTH,
+        libc::AF_XDP,
+        libc::AF_KEY,
+    ] {
         refused(family, libc::SOCK_STREAM, 0);
         refused(family, libc::SOCK_RAW, 0);
     }
-    for protocol in [libc::NETLINK_NETFILTER, libc::NETLINK_AUDIT, libc::NETLINK_KOBJECT_UEVENT] {
+    for protocol in [
+        libc::NETLINK_NETFILTER,
+        libc::NETLINK_AUDIT,
+        libc::NETLINK_KOBJECT_UEVENT,
+    ] {
         refused(libc::AF_NETLINK, libc::SOCK_RAW, protocol);
     }
 }
@@ -198,20 +250,39 @@ fn others() {
     ] {
         refused(name, number, [0; 5]);
     }
-    refused("dumpable again", libc::SYS_prctl, [int(libc::PR_SET_DUMPABLE), 1, 0, 0, 0]);
+    refused(
+        "dumpable again",
+        libc::SYS_prctl,
+        [int(libc::PR_SET_DUMPABLE), 1, 0, 0, 0],
+    );
     refused("another filter", libc::SYS_seccomp, [1, 0, 0, 0, 0]);
-    refused("terminal injection", libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0]);
+    refused(
+        "terminal injection",
+        libc::SYS_ioctl,
+        [0, libc::TIOCSTI, 0, 0, 0],
+    );
     refused("kill", libc::SYS_kill, [1, int(libc::SIGTERM), 0, 0, 0]);
     let code = int(libc::PROT_WRITE | libc::PROT_EXEC);
     let private = int(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    refused("writable code", libc::SYS_mmap, [0, 4096, code, private, u64::MAX]);
+    refused(
+        "writable code",
+        libc::SYS_mmap,
+        [0, 4096, code, private, u64::MAX],
+    );
     let limit = [0_u64; 2];
     let new = limit.as_ptr() as u64;
-    refused("setting limits", libc::SYS_prlimit64, [0, u64::from(libc::RLIMIT_NOFILE), new, 0, 0]);
+    refused(
+        "setting limits",
+        libc::SYS_prlimit64,
+        [0, u64::from(libc::RLIMIT_NOFILE), new, 0, 0],
+    );
 }
 
 /// A thread that exists before the filter, and tries a refused call when told to.
-fn thread_from_before() -> (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<Result<i64, Errno>>) {
+fn thread_from_before() -> (
+    std::sync::mpsc::Sender<()>,
+    std::thread::JoinHandle<Result<i64, Errno>>,
+) {
     let (tell, told) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
         told.recv().unwrap();
@@ -221,7 +292,10 @@ fn thread_from_before() -> (std::sync::mpsc::Sender<()>, std::thread::JoinHandle
 }
 
 fn threads(
-    (tell, before): (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<Result<i64, Errno>>),
+    (tell, before): (
+        std::sync::mpsc::Sender<()>,
+        std::thread::JoinHandle<Result<i64, Errno>>,
+    ),
 ) {
     tell.send(()).unwrap();
     assert_eq!(before.join().unwrap(), Err(Errno::EPERM));
@@ -257,13 +331,19 @@ fn files() {
     let link = fs::read_link("/proc/self/fd/0").unwrap();
     assert!(!link.as_os_str().is_empty());
     fs::remove_dir_all(&folder).unwrap();
-    let memory = nix::sys::memfd::memfd_create(c"state", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    let memory =
+        nix::sys::memfd::memfd_create(c"state", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
     let mut memory = fs::File::from(memory);
-    memory.write_all(&sys::random::bytes::<64>().unwrap()).unwrap();
+    memory
+        .write_all(&sys::random::bytes::<64>().unwrap())
+        .unwrap();
     memory.set_len(10).unwrap();
     assert_eq!(memory.metadata().unwrap().len(), 10);
     let large = vec![1_u8; 64 << 20];
-    assert_eq!(large.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 64 << 20);
+    assert_eq!(
+        large.iter().map(|byte| u64::from(*byte)).sum::<u64>(),
+        64 << 20
+    );
     assert!(clock::now() <= clock::now() && clock::unix() > Duration::ZERO);
 }
 
@@ -281,7 +361,9 @@ fn network() {
     assert_eq!(sys::ioctl::output_queue(client.as_fd()).unwrap(), 0);
     let mut five = [0; 5];
     server.read_exact(&mut five).unwrap();
-    server.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    server
+        .set_read_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
     assert!(server.read(&mut five).is_err());
     server.set_nonblocking(true).unwrap();
     // Names, as for endpoints of peers.
@@ -289,10 +371,25 @@ fn network() {
     assert!(("localhost", 1).to_socket_addrs().unwrap().count() > 0);
     // Batches of datagrams with segmentation offload.
     let receiver = netcon_supervisor::ports::bind_udp(20_000).unwrap();
-    let sender = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    let to = SockaddrIn::from(std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, receiver.port));
+    let sender = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .unwrap();
+    let to = SockaddrIn::from(std::net::SocketAddrV4::new(
+        Ipv4Addr::LOCALHOST,
+        receiver.port,
+    ));
     let batch = [ControlMessage::UdpGsoSegments(&2)];
-    match sendmsg(sender.as_raw_fd(), &[IoSlice::new(b"aabbcc")], &batch, MsgFlags::empty(), Some(&to)) {
+    match sendmsg(
+        sender.as_raw_fd(),
+        &[IoSlice::new(b"aabbcc")],
+        &batch,
+        MsgFlags::empty(),
+        Some(&to),
+    ) {
         Ok(count) => assert_eq!(count, 6),
         // Kernels without offload say so in ways of their own; the filter says EPERM.
         Err(errno) => assert_ne!(errno, Errno::EPERM),
@@ -303,7 +400,12 @@ fn network() {
     let mut space = [0; 64];
     let mut control = nix::cmsg_space!(libc::timespec);
     let mut parts = [IoSliceMut::new(&mut space)];
-    let got = recvmsg::<()>(receiver.socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
+    let got = recvmsg::<()>(
+        receiver.socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::empty(),
+    );
     assert_eq!(got.unwrap().bytes, 2);
     events(&plain);
     unix();
@@ -312,9 +414,16 @@ fn network() {
 fn events(readable: &UdpSocket) {
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
-    epoll.add(readable, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 7)).unwrap();
+    epoll
+        .add(
+            readable,
+            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 7),
+        )
+        .unwrap();
     let event = nix::sys::eventfd::EventFd::new().unwrap();
-    epoll.add(&event, EpollEvent::new(EpollFlags::EPOLLIN, 8)).unwrap();
+    epoll
+        .add(&event, EpollEvent::new(EpollFlags::EPOLLIN, 8))
+        .unwrap();
     event.write(1).unwrap();
     let mut events = [EpollEvent::empty(); 4];
     assert_eq!(epoll.wait(&mut events, EpollTimeout::ZERO).unwrap(), 1);
@@ -350,7 +459,10 @@ fn unix() {
     give(&client, a.as_raw_fd());
     assert!(take(&server).as_raw_fd() >= 0);
     // The runtime of the API.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let answer = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -384,14 +496,26 @@ fn serve() {
     let inode = sys::task::socket_inode(call.tid, 0).unwrap().unwrap();
     sys::task::duplicate(call.tid, 0, inode).unwrap();
     assert!(sys::task::state(call.tid).is_some());
-    assert!(fs::read_dir(format!("/proc/{}/task", call.tid)).unwrap().count() > 0);
+    assert!(
+        fs::read_dir(format!("/proc/{}/task", call.tid))
+            .unwrap()
+            .count()
+            > 0
+    );
     sys::notify::answer(listener.as_fd(), call.id, Ok(REPLY)).unwrap();
     // The second call gets a descriptor.
     let call = sys::notify::receive(listener.as_fd()).unwrap();
     let (a, _b) = UnixStream::pair().unwrap();
     sys::notify::inject(listener.as_fd(), call.id, a.as_fd(), true).unwrap();
     let mut said = String::new();
-    program.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    program
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    // Waiting for a child is not among what the supervisor needs.
+    assert!(program.wait().is_err());
     assert!(said.contains("1 passed"), "{said}");
 }
 
@@ -407,14 +531,26 @@ fn supervised() {
     let mut program = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            0,
+            libc::SECCOMP_RET_USER_NOTIF,
+        ),
         statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
+    let filter = libc::sock_fprog {
+        len: 4,
+        filter: program.as_mut_ptr(),
+    };
     nix::sys::prctl::set_no_new_privs().unwrap();
     let mode = u64::from(libc::SECCOMP_SET_MODE_FILTER);
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    let listener = raw(libc::SYS_seccomp, [mode, flags, &raw const filter as u64, 0, 0]).unwrap();
+    let listener = raw(
+        libc::SYS_seccomp,
+        [mode, flags, &raw const filter as u64, 0, 0],
+    )
+    .unwrap();
     // SAFETY: the kernel has just made this descriptor for us.
     let listener = unsafe { OwnedFd::from_raw_fd(i32::try_from(listener).unwrap()) };
     // SAFETY: standard input is open for the life of the process and used by nobody else here.
@@ -422,24 +558,44 @@ fn supervised() {
     give(&supervisor, listener.as_raw_fd());
     drop(listener);
     let mut words = *WORDS;
-    assert_eq!(raw(TRAPPED, [words.as_mut_ptr() as u64, 0, 0, 0, 0]), Ok(REPLY));
+    assert_eq!(
+        raw(TRAPPED, [words.as_mut_ptr() as u64, 0, 0, 0, 0]),
+        Ok(REPLY)
+    );
     assert_eq!(&words, b"MEMORY OF OURS!!");
     let injected = raw(TRAPPED, [0; 5]).unwrap();
-    assert!(fs::read_link(format!("/proc/self/fd/{injected}")).unwrap().to_string_lossy().starts_with("socket:"));
+    assert!(
+        fs::read_link(format!("/proc/self/fd/{injected}"))
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("socket:")
+    );
     drop(supervisor);
 }
 
 fn give(through: &UnixStream, fd: i32) {
     let rights = [ControlMessage::ScmRights(&[fd])];
-    sendmsg::<()>(through.as_raw_fd(), &[IoSlice::new(b"f")], &rights, MsgFlags::empty(), None).unwrap();
+    sendmsg::<()>(
+        through.as_raw_fd(),
+        &[IoSlice::new(b"f")],
+        &rights,
+        MsgFlags::empty(),
+        None,
+    )
+    .unwrap();
 }
 
 fn take(from: &UnixStream) -> OwnedFd {
     let mut byte = [0];
     let mut parts = [IoSliceMut::new(&mut byte)];
     let mut control = nix::cmsg_space!([i32; 1]);
-    let message =
-        recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let message = recvmsg::<()>(
+        from.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )
+    .unwrap();
     let rights = message.cmsgs().unwrap().find_map(|control| match control {
         ControlMessageOwned::ScmRights(rights) => rights.first().copied(),
         _ => None,

@@ -142,7 +142,12 @@ fn take_over(guest: &Guest, client: &mut Client<'_>, admission: Admission) -> io
         .start_container(admission, notify, listener.flags);
     match started {
         Ok(()) => {
-            tracing::info!(container, network, pid = guest.peer.pid, "container started");
+            tracing::info!(
+                container,
+                network,
+                pid = guest.peer.pid,
+                "container started"
+            );
             client.say(Message::Outcome(Outcome::Ready))
         }
         Err(error) => {

@@ -20,7 +20,8 @@ pub fn random_v6(random: [u8; 7]) -> InterfaceAddress {
     octets[0] = 0xfd;
     octets[1..8].copy_from_slice(&random);
     octets[15] = 1;
-    InterfaceAddress::new(Ipv6Addr::from(octets).into(), 64).expect("every fd…::1 is a host address")
+    InterfaceAddress::new(Ipv6Addr::from(octets).into(), 64)
+        .expect("every fd…::1 is a host address")
 }
 
 /// The lowest address free in each of the network's prefixes, of this host or of peers; in a
@@ -44,11 +45,7 @@ fn next_free_in(network: &NetworkConfig, own: InterfaceAddress) -> Option<IpAddr
     let mut candidate = first;
     while candidate <= last {
         let address = from_number(candidate, own.address());
-        let after = match network
-            .addresses
-            .iter()
-            .any(|own| own.address() == address)
-        {
+        let after = match network.addresses.iter().any(|own| own.address() == address) {
             true => Some(candidate),
             false => network
                 .peers
@@ -71,13 +68,19 @@ fn next_free_in(network: &NetworkConfig, own: InterfaceAddress) -> Option<IpAddr
 fn hosts(own: InterfaceAddress) -> (u128, u128) {
     let first = number(own.network());
     let last = last_of(own.network(), own.length());
-    (first.saturating_add(1), last - u128::from(own.address().is_ipv4() && last > first))
+    (
+        first.saturating_add(1),
+        last - u128::from(own.address().is_ipv4() && last > first),
+    )
 }
 
 /// The last address of a prefix; host bits of `address` are zero.
 fn last_of(address: IpAddr, length: u8) -> u128 {
     let bits = if address.is_ipv4() { 32 } else { 128 };
-    number(address) | u128::MAX.checked_shr(u32::from(128 - bits + length)).unwrap_or(0)
+    number(address)
+        | u128::MAX
+            .checked_shr(u32::from(128 - bits + length))
+            .unwrap_or(0)
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -124,22 +127,37 @@ mod tests {
     }
 
     fn free(addresses: &[&str], taken: &[&str]) -> Vec<String> {
-        next_free(&network(addresses, taken)).iter().map(ToString::to_string).collect()
+        next_free(&network(addresses, taken))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
     fn the_lowest_free_address_is_next() {
         let own = ["10.77.0.1/24", "fd00::1/64"];
         assert_eq!(free(&own, &[]), ["10.77.0.2/24", "fd00::2/64"]);
-        assert_eq!(free(&own, &["10.77.0.2/32", "fd00::2/128"]), ["10.77.0.3/24", "fd00::3/64"]);
-        assert_eq!(free(&own, &["10.77.0.3/32"]), ["10.77.0.2/24", "fd00::2/64"]);
+        assert_eq!(
+            free(&own, &["10.77.0.2/32", "fd00::2/128"]),
+            ["10.77.0.3/24", "fd00::3/64"]
+        );
+        assert_eq!(
+            free(&own, &["10.77.0.3/32"]),
+            ["10.77.0.2/24", "fd00::2/64"]
+        );
         assert_eq!(free(&["10.77.0.9/24"], &[]), ["10.77.0.1/24"]);
-        assert_eq!(free(&own, &["10.77.0.0/28", "fd00::/65"]), ["10.77.0.16/24", "fd00::8000:0:0:0/64"]);
+        assert_eq!(
+            free(&own, &["10.77.0.0/28", "fd00::/65"]),
+            ["10.77.0.16/24", "fd00::8000:0:0:0/64"]
+        );
     }
 
     #[test]
     fn routes_through_a_peer_take_nothing() {
-        assert_eq!(free(&["10.77.0.1/24"], &["0.0.0.0/0", "10.77.0.0/24"]), ["10.77.0.2/24"]);
+        assert_eq!(
+            free(&["10.77.0.1/24"], &["0.0.0.0/0", "10.77.0.0/24"]),
+            ["10.77.0.2/24"]
+        );
     }
 
     #[test]
@@ -152,6 +170,9 @@ mod tests {
     #[test]
     fn random_prefixes_are_private() {
         assert_eq!(random_v4([3, 200]).to_string(), "10.3.200.1/24");
-        assert_eq!(random_v6([1, 2, 3, 4, 5, 6, 7]).to_string(), "fd01:203:405:607::1/64");
+        assert_eq!(
+            random_v6([1, 2, 3, 4, 5, 6, 7]).to_string(),
+            "fd01:203:405:607::1/64"
+        );
     }
 }

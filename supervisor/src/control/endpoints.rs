@@ -44,7 +44,10 @@ pub(super) fn with_port(text: &str, port: u16) -> Option<String> {
 /// The address this host uses towards the outside, without sending anything: a datagram socket that
 /// is connected to a documentation address (RFC 5737, RFC 3849) has it.
 pub(super) fn outgoing_address() -> Option<IpAddr> {
-    let four = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)));
+    let four = (
+        IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)),
+    );
     let six = (
         IpAddr::from(Ipv6Addr::UNSPECIFIED),
         IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
@@ -162,7 +165,10 @@ fn attempt(waiting: &mut Pending, peers: &dyn Peers) -> bool {
         return false;
     }
     if *pause == FIRST_PAUSE {
-        tracing::warn!(name, "the endpoint's name cannot be resolved yet; trying on");
+        tracing::warn!(
+            name,
+            "the endpoint's name cannot be resolved yet; trying on"
+        );
     }
     *due = clock::now() + *pause;
     *pause = (*pause * 2).min(LONGEST_PAUSE);
@@ -178,7 +184,19 @@ mod tests {
         for good in ["1.2.3.4:5", "[fd00::1]:5", "host:1", "a.b-c.example:65535"] {
             assert!(is_endpoint(good), "{good}");
         }
-        for bad in ["", "1.2.3.4", "host", "host:", "host:0", "host:65536", "fd00::1", "a b:1", "-a:1", ":1", "a\n:1"] {
+        for bad in [
+            "",
+            "1.2.3.4",
+            "host",
+            "host:",
+            "host:0",
+            "host:65536",
+            "fd00::1",
+            "a b:1",
+            "-a:1",
+            ":1",
+            "a\n:1",
+        ] {
             assert!(!is_endpoint(bad), "{bad:?}");
         }
         assert_eq!(with_port("host", 7).as_deref(), Some("host:7"));

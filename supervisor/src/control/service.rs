@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use netcon_shim::handover::refusal;
 use netcon_overlay::{IpPrefix, PeerConfig, PresharedKey, PrivateKey, PublicKey};
+use netcon_shim::handover::refusal;
 
 use super::addresses;
 use super::endpoints::{Peers, Resolver};

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use seccompiler::{
-    BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule,
-};
+use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 /// Calls by number; an empty list of rules means that the arguments do not matter.
 pub(super) fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
@@ -15,7 +13,10 @@ pub(super) fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError>
         .collect();
     for (call, alternatives) in [
         (libc::SYS_socket, sockets()?),
-        (libc::SYS_socketpair, vec![rule([equals(0, libc::AF_UNIX)?])?]),
+        (
+            libc::SYS_socketpair,
+            vec![rule([equals(0, libc::AF_UNIX)?])?],
+        ),
         (libc::SYS_clone, vec![thread()?]),
         (libc::SYS_mmap, not_writable_code()?),
         (libc::SYS_mprotect, not_writable_code()?),
@@ -27,7 +28,10 @@ pub(super) fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError>
         // SIGPIPE for a program whose trapped write failed; SIGABRT for abort(3); 0 asks.
         (libc::SYS_tgkill, one_of(2, SIGNALS)?),
         (libc::SYS_kill, one_of(1, &[0])?),
-        (libc::SYS_pidfd_send_signal, one_of(1, &[0, libc::SIGPIPE as u64])?),
+        (
+            libc::SYS_pidfd_send_signal,
+            one_of(1, &[0, libc::SIGPIPE as u64])?,
+        ),
     ] {
         rules.insert(call, alternatives);
     }

@@ -19,7 +19,9 @@ where
     D: Deserializer<'de>,
 {
     // Text is not quoted in the error: it may be a secret.
-    Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(Error::custom)
+    Cow::<'de, str>::deserialize(deserializer)?
+        .parse()
+        .map_err(Error::custom)
 }
 
 pub(super) mod private {

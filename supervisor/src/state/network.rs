@@ -223,13 +223,12 @@ impl InterfaceAddress {
     /// Whether `other` lies in the same network.
     #[must_use]
     pub fn contains(self, other: IpAddr) -> bool {
-        Self {
+        // The length belongs to our family: it may not be applied to the other.
+        let other = Self {
             address: other,
-            length: self.length,
-        }
-        .network()
-            == self.network()
-            && other.is_ipv4() == self.address.is_ipv4()
+            ..self
+        };
+        other.address.is_ipv4() == self.address.is_ipv4() && other.network() == self.network()
     }
 }
 
@@ -341,7 +340,19 @@ mod tests {
         for good in ["demo", "a", "A-1_b", "0", &"x".repeat(32)] {
             assert!(good.parse::<NetworkName>().is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "a.b", "-a", "_a", "ä", "a b", "a\0", &"x".repeat(33)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a.b",
+            "-a",
+            "_a",
+            "ä",
+            "a b",
+            "a\0",
+            &"x".repeat(33),
+        ] {
             assert!(bad.parse::<NetworkName>().is_err(), "{bad:?}");
         }
     }
@@ -356,10 +367,19 @@ mod tests {
         assert_eq!(address.to_string(), "10.77.3.1/24");
         let six: InterfaceAddress = "fd00::1/64".parse().unwrap();
         assert!(six.contains("fd00::ffff:1".parse().unwrap()));
+        assert!(!six.contains([10, 0, 0, 1].into()));
         assert!(!six.contains("fd00:0:0:1::1".parse().unwrap()));
         let all: InterfaceAddress = "10.0.0.1/0".parse().unwrap();
         assert!(all.contains([1, 2, 3, 4].into()));
-        for bad in ["", "10.0.0.1/33", "10.0.0.1/x", "fd00::/129", "127.0.0.1/8", "::1/128", "0.0.0.0/0"] {
+        for bad in [
+            "",
+            "10.0.0.1/33",
+            "10.0.0.1/x",
+            "fd00::/129",
+            "127.0.0.1/8",
+            "::1/128",
+            "0.0.0.0/0",
+        ] {
             assert!(bad.parse::<InterfaceAddress>().is_err(), "{bad:?}");
         }
     }

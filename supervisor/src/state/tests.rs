@@ -15,7 +15,8 @@ impl Folder {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("netcon-state-{}-{number}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("netcon-state-{}-{number}", std::process::id()));
         let _left_by_an_earlier_run = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Self(path)
@@ -34,7 +35,10 @@ fn network(name: &str) -> NetworkConfig {
         version: Version::One,
         id: NetworkId(0xabc),
         name: name.parse().unwrap(),
-        addresses: vec!["10.77.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()],
+        addresses: vec![
+            "10.77.0.1/24".parse().unwrap(),
+            "fd00::1/64".parse().unwrap(),
+        ],
         mtu: DEFAULT_MTU,
         peers: vec![PeerEntry {
             name: Some("laptop".to_owned()),
@@ -101,9 +105,15 @@ fn bad_files_are_kept_and_named() {
         ("cut", good[..good.len() / 2].to_owned()),
         ("empty", String::new()),
         ("garbage", "\u{0}\u{1}".to_owned()),
-        ("newer", text(&network("newer")).replace("\"version\": 1", "\"version\": 2")),
+        (
+            "newer",
+            text(&network("newer")).replace("\"version\": 1", "\"version\": 2"),
+        ),
         ("other", good.clone()),
-        ("strange", text(&network("strange")).replacen("\"mtu\"", "\"surprise\": 1, \"mtu\"", 1)),
+        (
+            "strange",
+            text(&network("strange")).replacen("\"mtu\"", "\"surprise\": 1, \"mtu\"", 1),
+        ),
         ("key", text(&network("key")).replace('=', "")),
     ];
     fs::write(folder.0.join("networks/good.json"), &good).unwrap();
@@ -120,16 +130,32 @@ fn bad_files_are_kept_and_named() {
     .unwrap();
     let loaded = state.load().unwrap();
     assert_eq!(loaded.networks.len(), 1);
-    let names: Vec<&str> = loaded.broken.iter().map(|broken| broken.name.as_str()).collect();
+    let names: Vec<&str> = loaded
+        .broken
+        .iter()
+        .map(|broken| broken.name.as_str())
+        .collect();
     assert_eq!(
         names,
         [
-            "binary", "cut", "empty", "folder", "garbage", "key", "newer", "not a name", "other",
-            "pipe", "strange"
+            "binary",
+            "cut",
+            "empty",
+            "folder",
+            "garbage",
+            "key",
+            "newer",
+            "not a name",
+            "other",
+            "pipe",
+            "strange"
         ]
     );
     for broken in &loaded.broken {
-        assert!(broken.path.exists() && !broken.reason.is_empty(), "{broken:?}");
+        assert!(
+            broken.path.exists() && !broken.reason.is_empty(),
+            "{broken:?}"
+        );
         // The reason of a bad key must not be the key.
         assert!(!broken.reason.contains("BwcH"), "{broken:?}");
     }
@@ -144,7 +170,10 @@ fn bad_files_are_kept_and_named() {
 fn one_supervisor_at_a_time() {
     let folder = Folder::new();
     let first = StateDir::open(&folder.0).unwrap();
-    assert!(matches!(StateDir::open(&folder.0), Err(StateError::Locked { .. })));
+    assert!(matches!(
+        StateDir::open(&folder.0),
+        Err(StateError::Locked { .. })
+    ));
     drop(first);
     StateDir::open(&folder.0).unwrap();
 }
@@ -177,7 +206,10 @@ fn leftovers_of_a_crash_are_removed() {
 #[test]
 fn where_the_state_is() {
     let path = |text: &str| Some(PathBuf::from(text));
-    assert_eq!(default_directory(path("/s"), path("/h")).unwrap(), PathBuf::from("/s/netcon"));
+    assert_eq!(
+        default_directory(path("/s"), path("/h")).unwrap(),
+        PathBuf::from("/s/netcon")
+    );
     assert_eq!(
         default_directory(path("relative"), path("/h")).unwrap(),
         PathBuf::from("/h/.local/state/netcon")

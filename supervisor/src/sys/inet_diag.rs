@@ -70,7 +70,12 @@ fn request(local: SocketAddr, remote: SocketAddr) -> io::Result<[u8; HEADER + RE
     put(&ONE.to_ne_bytes());
     put(&[0; 8]);
     // struct inet_diag_req_v2: family, protocol, extensions, pad, states.
-    put(&[family.to_ne_bytes()[0], libc::IPPROTO_TCP.to_ne_bytes()[0], 0, 0]);
+    put(&[
+        family.to_ne_bytes()[0],
+        libc::IPPROTO_TCP.to_ne_bytes()[0],
+        0,
+        0,
+    ]);
     put(&u32::MAX.to_ne_bytes());
     // struct inet_diag_sockid: ports and addresses in network order, interface, cookie (none).
     put(&local.port().to_be_bytes());

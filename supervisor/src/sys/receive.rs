@@ -5,12 +5,12 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// SCM_MAX_FD: more never come with one message.
-const MOST: u32 = 253;
-/// Bytes of control data for that many.
+/// Bytes of 253 descriptors (SCM_MAX_FD): more never come with one message.
+const MOST: u32 = 253 * 4;
+/// Bytes of control data for them.
 const CONTROL: usize = {
     // SAFETY: arithmetic on its argument only.
-    let space = unsafe { libc::CMSG_SPACE(MOST * size_of::<libc::c_int>() as u32) };
+    let space = unsafe { libc::CMSG_SPACE(MOST) };
     space as usize
 };
 
@@ -28,7 +28,9 @@ union Control {
 /// # Errors
 /// Whatever the kernel said; `InvalidData` when descriptors got lost at our own limit.
 pub fn receive(from: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut control = Control { bytes: [0; CONTROL] };
+    let mut control = Control {
+        bytes: [0; CONTROL],
+    };
     let mut part = libc::iovec {
         iov_base: into.as_mut_ptr().cast(),
         iov_len: into.len(),
@@ -82,9 +84,9 @@ fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::io::IoSlice;
-    use std::time::Duration;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
@@ -108,7 +110,7 @@ mod tests {
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().1.len(), 0);
         send(&a, 200);
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().1.len(), 200);
-        drop(a);
+        drop((a, files));
         // Nothing keeps the other end open.
         b.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().0, 0);

@@ -16,36 +16,44 @@ use netcon_supervisor::state::StateDir;
 
 /// What the fake node knows.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Running networks with the endpoints of their peers.
-    pub networks: BTreeMap<String, Vec<PeerConfig>>,
+    pub(crate) networks: BTreeMap<String, Vec<PeerConfig>>,
     /// Containers that were started.
-    pub containers: Vec<(Admission, u32)>,
+    pub(crate) containers: Vec<(Admission, u32)>,
     /// Process → network: tasks of containers.
-    pub inside: BTreeMap<u32, String>,
+    pub(crate) inside: BTreeMap<u32, String>,
     /// The next start fails with this.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
 /// A [`Runtime`] without packets.
 #[derive(Debug, Default)]
-pub struct Fake(pub Mutex<Seen>);
+pub(crate) struct Fake(Mutex<Seen>);
 
 impl Fake {
     /// What it has seen.
-    pub fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    pub(crate) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.0.lock().unwrap()
     }
 
     fn fail(&self) -> Result<(), RuntimeError> {
-        self.seen().failure.take().map_or(Ok(()), |text| Err(RuntimeError(text)))
+        self.seen()
+            .failure
+            .take()
+            .map_or(Ok(()), |text| Err(RuntimeError(text)))
     }
 }
 
 impl Runtime for Fake {
     fn start_network(&self, network: NetworkStart) -> Result<(), RuntimeError> {
         self.fail()?;
-        assert!(self.seen().networks.insert(network.name, network.peers).is_none());
+        assert!(
+            self.seen()
+                .networks
+                .insert(network.name, network.peers)
+                .is_none()
+        );
         Ok(())
     }
 
@@ -64,7 +72,10 @@ impl Runtime for Fake {
 
     fn remove_peer(&self, network: &str, peer: &PublicKey) {
         let mut seen = self.seen();
-        seen.networks.get_mut(network).expect("it runs").retain(|old| old.public_key != *peer);
+        seen.networks
+            .get_mut(network)
+            .expect("it runs")
+            .retain(|old| old.public_key != *peer);
     }
 
     fn peer_status(&self, _network: &str) -> Vec<PeerStatus> {
@@ -93,11 +104,11 @@ impl Runtime for Fake {
 
 /// A folder of its own, removed at the end.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     /// Makes one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("netcon-t{}-{number}", std::process::id()));
@@ -107,7 +118,7 @@ impl Folder {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -119,9 +130,12 @@ impl Drop for Folder {
 }
 
 /// A service over a fresh state directory.
-pub fn service(folder: &Folder) -> (Arc<Service>, Arc<Fake>) {
+pub(crate) fn service(folder: &Folder) -> (Arc<Service>, Arc<Fake>) {
     let fake = Arc::new(Fake::default());
     let state = StateDir::open(&folder.path().join("state")).unwrap();
     let runtime: Arc<dyn Runtime> = Arc::<Fake>::clone(&fake);
-    (Arc::new(Service::start(state, runtime, 9993).unwrap()), fake)
+    (
+        Arc::new(Service::start(state, runtime, 9993).unwrap()),
+        fake,
+    )
 }
