@@ -116,7 +116,7 @@ impl Node {
             let to = match address.ip().to_canonical() {
                 IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
                 IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
-                ip => SocketAddr::new(ip, address.port()),
+                ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => SocketAddr::new(ip, address.port()),
             };
             let listener = state.sockets.stack().listener_at(to);
             listener

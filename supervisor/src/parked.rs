@@ -264,8 +264,9 @@ impl Attendant<'_> {
         let verdict = match &parked.waiting {
             // A partial count ends a send that a signal hits.
             Waiting::Send(send) if send.so_far().is_ok() => Verdict::from(send.so_far()),
-            _ if parked.deadline.is_some() => Verdict::Fail(Errno::EINTR),
-            _ => Verdict::Fail(ERESTARTSYS),
+            Waiting::Connect { .. } | Waiting::Accept(_) | Waiting::Receive(_) | Waiting::Send(_) => {
+                Verdict::Fail(if parked.deadline.is_some() { Errno::EINTR } else { ERESTARTSYS })
+            }
         };
         self.finish(key, verdict);
     }

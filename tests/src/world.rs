@@ -60,6 +60,16 @@ pub struct Host {
     pub events: VecDeque<Event>,
 }
 
+/// A datagram on its way; ordered by arrival.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flying {
+    at: Instant,
+    order: u64,
+    to: usize,
+    from: SocketAddr,
+    bytes: Vec<u8>,
+}
+
 /// Hosts and the datagrams between them.
 #[derive(Debug)]
 pub struct World {
@@ -75,7 +85,7 @@ pub struct World {
     /// True while no datagram passes.
     pub partitioned: bool,
     rng: StdRng,
-    flying: BinaryHeap<Reverse<(Instant, u64, usize, SocketAddr, Vec<u8>)>>,
+    flying: BinaryHeap<Reverse<Flying>>,
     steps: u64,
 }
 
@@ -185,17 +195,17 @@ impl World {
             .flat_map(|host| [host.stack.poll_timeout(), host.overlay.poll_timeout()])
             .flatten()
             .min();
-        let arrival = self.flying.peek().map(|Reverse(d)| d.0);
+        let arrival = self.flying.peek().map(|Reverse(datagram)| datagram.at);
         let Some(next) = [timers, arrival].into_iter().flatten().min() else {
             return false;
         };
         self.now = self.now.max(next);
         while let Some(Reverse(datagram)) = self.flying.peek() {
-            if datagram.0 > self.now {
+            if datagram.at > self.now {
                 break;
             }
-            if let Some(Reverse((_, _, to, from, mut bytes))) = self.flying.pop() {
-                self.deliver(to, from, &mut bytes);
+            if let Some(Reverse(mut datagram)) = self.flying.pop() {
+                self.deliver(datagram.to, datagram.from, &mut datagram.bytes);
             }
         }
         let unix = self.unix();
@@ -298,13 +308,8 @@ impl World {
             } else {
                 self.rng.next_u64()
             };
-            self.flying.push(Reverse((
-                self.now + self.link.delay + extra,
-                order,
-                target,
-                from,
-                bytes,
-            )));
+            let at = self.now + self.link.delay + extra;
+            self.flying.push(Reverse(Flying { at, order, to: target, from, bytes }));
         }
     }
 

@@ -15,7 +15,7 @@ const OPTIONS: TcpOptions = TcpOptions {
 };
 
 fn pattern(len: usize, salt: u8) -> Vec<u8> {
-    (0..len).map(|i| (i % 251) as u8 ^ salt).collect()
+    (0..=250).cycle().take(len).map(|byte: u8| byte ^ salt).collect()
 }
 
 /// Connects host 1 to host 0 and gives both flows.
@@ -98,7 +98,7 @@ fn transfer(
                     ended = true;
                     break;
                 }
-                _ => break,
+                Recv::Data(_) | Recv::Empty | Recv::Dead => break,
             }
         }
         ended

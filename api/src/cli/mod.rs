@@ -168,7 +168,6 @@ fn network(network: &Network) {
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "the type that was parsed")]
 fn networks(all: &Vec<Network>) {
     let mut table = Table::new(&["NAME", "ID", "STATUS", "ADDRESSES", "PEERS"]);
     for network in all {
@@ -191,7 +190,6 @@ fn imported(imported: &Imported) {
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "the type that was parsed")]
 fn peers(all: &Vec<Peer>) {
     let mut table = Table::new(&["NAME", "ADDRESSES", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]);
     for peer in all {
@@ -208,7 +206,6 @@ fn peers(all: &Vec<Peer>) {
     print!("{table}");
 }
 
-#[expect(clippy::ptr_arg, reason = "the type that was parsed")]
 fn containers(all: &Vec<Container>) {
     let mut table = Table::new(&["ID", "NETWORK", "PID", "SOCKETS", "UP", "PROGRAM"]);
     for container in all {

@@ -17,7 +17,7 @@ const MAX_SEND: usize = 65_000;
 
 /// Packets of one network, then datagrams.
 #[derive(Debug)]
-pub struct Batch {
+pub(super) struct Batch {
     buffer: Vec<u8>,
     used: usize,
     packets: Vec<Slot>,
@@ -37,31 +37,31 @@ struct Slot {
 
 impl Batch {
     /// Empty.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { buffer: vec![0; CAPACITY], used: 0, packets: Vec::with_capacity(MAX_PACKETS), mtu: 1420 }
     }
 
     /// Makes it empty, for packets of a network with this MTU.
-    pub fn start(&mut self, mtu: usize) {
+    pub(super) fn start(&mut self, mtu: usize) {
         self.used = 0;
         self.packets.clear();
         self.mtu = mtu;
     }
 
     /// Nothing in it.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
     /// Seals every packet where it lies; `seal` gives the destination, or None for what is not sent now.
-    pub fn seal(&mut self, mut seal: impl FnMut(&mut [u8], usize) -> Option<SocketAddr>) {
+    pub(super) fn seal(&mut self, mut seal: impl FnMut(&mut [u8], usize) -> Option<SocketAddr>) {
         for slot in &mut self.packets {
             slot.to = seal(&mut self.buffer[slot.start..slot.start + slot.room], slot.len);
         }
     }
 
     /// Runs of datagrams that one send carries: destination, size of each but the last, bytes.
-    pub fn sends(&self) -> impl Iterator<Item = (SocketAddr, usize, &[u8])> {
+    pub(super) fn sends(&self) -> impl Iterator<Item = (SocketAddr, usize, &[u8])> {
         let mut at = 0;
         std::iter::from_fn(move || {
             while at < self.packets.len() && self.packets[at].to.is_none() {

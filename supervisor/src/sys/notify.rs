@@ -43,7 +43,7 @@ pub fn answer(listener: BorrowedFd<'_>, id: u64, result: Result<i64, i32>) -> io
 
 /// Lets the kernel run call `id` itself. Only for calls whose effect does not depend on memory that was looked at.
 pub fn proceed(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
-    send(listener, libc::seccomp_notif_resp { id, val: 0, error: 0, flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32 })
+    send(listener, libc::seccomp_notif_resp { id, val: 0, error: 0, flags: FLAG_CONTINUE })
 }
 
 /// True while the caller still waits for the answer to `id`.
@@ -56,12 +56,12 @@ pub fn is_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
 ///
 /// Errors: EMFILE by the caller's own limit, ENOENT when the caller died; in both cases nothing has happened.
 pub fn inject(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_>, cloexec: bool) -> io::Result<i32> {
-    add_fd(listener, id, file, libc::SECCOMP_ADDFD_FLAG_SEND as u32, 0, cloexec)
+    add_fd(listener, id, file, ADDFD_FLAG_SEND, 0, cloexec)
 }
 
 /// Replaces descriptor `number` of the caller by `file`; the call stays unanswered.
 pub fn replace(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_>, number: u32, cloexec: bool) -> io::Result<i32> {
-    add_fd(listener, id, file, libc::SECCOMP_ADDFD_FLAG_SETFD as u32, number, cloexec)
+    add_fd(listener, id, file, ADDFD_FLAG_SETFD, number, cloexec)
 }
 
 /// Asks the kernel to run the receiver on the caller's CPU (Linux 6.6); false where it cannot.
@@ -113,6 +113,11 @@ struct AddFd {
     newfd: u32,
     newfd_flags: u32,
 }
+
+// linux/seccomp.h, where they are C macros without a type.
+const FLAG_CONTINUE: u32 = 1;
+const ADDFD_FLAG_SETFD: u32 = 1;
+const ADDFD_FLAG_SEND: u32 = 2;
 
 // _IOWR('!', n, type) and _IOW('!', n, type) of linux/seccomp.h on x86_64 and aarch64.
 const fn ioctl_number(direction: u64, nr: u64, size: usize) -> libc::Ioctl {

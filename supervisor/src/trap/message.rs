@@ -28,13 +28,13 @@ impl Buffers {
 
     /// Bytes they hold together.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn total(&self) -> usize {
         self.0.iter().fold(0, |sum, &(_, len)| sum.saturating_add(len))
     }
 
     /// Copies at most `limit` bytes out of the program.
     pub fn gather(&self, call: &Call, limit: usize) -> Result<Vec<u8>, Errno> {
-        let mut out = vec![0; self.len().min(limit)];
+        let mut out = vec![0; self.total().min(limit)];
         let mut at = 0;
         for &(address, len) in &self.0 {
             let part = len.min(out.len() - at);

@@ -150,44 +150,39 @@ pub fn handle(node: &Arc<Node>, container: &Arc<Container>, call: &Call, number:
         // The filter traps nothing else; a foreign filter row must not leave the caller hanging.
         return Verdict::Fail(Errno::ENOSYS);
     };
-    match trapped {
+    let on_socket: fn(&OnSocket<'_>, &[u64; 6]) -> Verdict = match trapped {
         Trapped::Socket => return open::socket(node, container, call, args),
         Trapped::SocketPair => return open::socketpair(args),
         Trapped::PidfdGetfd => return open::pidfd_getfd(node, container, call, args),
-        _ => {}
-    }
-    let fd = int(args[0]);
-    let on = match find(node, container, call, fd) {
-        Ok(Some(on)) => on,
-        Ok(None) if trapped == Trapped::Ioctl => return ioctl::foreign(args),
+        Trapped::Bind => names::bind,
+        Trapped::Listen => stream::listen,
+        Trapped::Connect => stream::connect,
+        Trapped::Accept => |on, args| accept::accept(on, args[1], args[2], 0),
+        Trapped::Accept4 => |on, args| accept::accept(on, args[1], args[2], int(args[3])),
+        Trapped::GetSockName => names::local,
+        Trapped::GetPeerName => names::peer,
+        Trapped::Shutdown => stream::shutdown,
+        Trapped::GetSockOpt => names::get_option,
+        Trapped::SetSockOpt => names::set_option,
+        Trapped::SendTo => transfer::send_to,
+        Trapped::RecvFrom => transfer::receive_from,
+        Trapped::SendMsg => transfer::send_message,
+        Trapped::SendMMsg => transfer::send_messages,
+        Trapped::RecvMsg => transfer::receive_message,
+        Trapped::RecvMMsg => transfer::receive_messages,
+        Trapped::Ioctl => ioctl::on_socket,
+    };
+    match find(node, container, call, int(args[0])) {
+        Ok(Some(on)) => on_socket(&on, args),
+        Ok(None) if trapped == Trapped::Ioctl => ioctl::foreign(args),
         Ok(None) => {
             if trapped == Trapped::Connect {
                 // It may lead to the supervisor, which asks who it is.
                 let _ = node.tasks.note(call.tid, container.id);
             }
-            return Verdict::Proceed;
+            Verdict::Proceed
         }
-        Err(errno) => return Verdict::Fail(errno),
-    };
-    match trapped {
-        Trapped::Bind => names::bind(&on, args),
-        Trapped::Listen => stream::listen(&on, args),
-        Trapped::Connect => stream::connect(&on, args),
-        Trapped::Accept => accept::accept(&on, args[1], args[2], 0),
-        Trapped::Accept4 => accept::accept(&on, args[1], args[2], int(args[3])),
-        Trapped::GetSockName => names::local(&on, args),
-        Trapped::GetPeerName => names::peer(&on, args),
-        Trapped::Shutdown => stream::shutdown(&on, args),
-        Trapped::GetSockOpt => names::get_option(&on, args),
-        Trapped::SetSockOpt => names::set_option(&on, args),
-        Trapped::SendTo => transfer::send_to(&on, args),
-        Trapped::RecvFrom => transfer::receive_from(&on, args),
-        Trapped::SendMsg => transfer::send_message(&on, args),
-        Trapped::SendMMsg => transfer::send_messages(&on, args),
-        Trapped::RecvMsg => transfer::receive_message(&on, args),
-        Trapped::RecvMMsg => transfer::receive_messages(&on, args),
-        Trapped::Ioctl => ioctl::on_socket(&on, args),
-        Trapped::Socket | Trapped::SocketPair | Trapped::PidfdGetfd => Verdict::Fail(Errno::ENOSYS),
+        Err(errno) => Verdict::Fail(errno),
     }
 }
 

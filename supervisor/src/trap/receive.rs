@@ -122,8 +122,8 @@ impl Receive {
             return Attempt::Over(Verdict::Fail(errno));
         }
         let received = match self.kind {
-            Kind::Stream => self.from_stream(a, buffers.len()),
-            Kind::Datagram => self.from_datagrams(a, buffers.len()),
+            Kind::Stream => self.take_bytes(a, buffers.total()),
+            Kind::Datagram => self.take_datagram(a, buffers.total()),
         };
         match received {
             Ok(Some(message)) => Attempt::Over(Verdict::from(deliver(message))),
@@ -140,7 +140,7 @@ impl Receive {
         }
     }
 
-    fn from_stream(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
+    fn take_bytes(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
         let mut data = vec![0; room.min(MAX_BYTES)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
         match retry(|| recv(a.as_raw_fd(), &mut data, flags)) {
@@ -155,7 +155,7 @@ impl Receive {
         }
     }
 
-    fn from_datagrams(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
+    fn take_datagram(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
         let end = datagram::existing(&self.network.lock(), self.socket);
         let Some(end) = end else { return Ok(None) };
         let mut queue = datagram::lock(&end);

@@ -130,7 +130,7 @@ fn datagram_message(on: &OnSocket<'_>, header: &Header) -> Result<i64, Errno> {
 }
 
 fn one_datagram(on: &OnSocket<'_>, buffers: &Buffers, to: Option<SocketAddr>) -> Result<i64, Errno> {
-    if buffers.len() > MAX_DATAGRAM {
+    if buffers.total() > MAX_DATAGRAM {
         return Err(Errno::EMSGSIZE);
     }
     let payload = buffers.gather(on.call, MAX_DATAGRAM)?;
