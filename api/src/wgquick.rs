@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroize;
 
-pub use parse::{MOST_PEERS, MOST_PREFIXES, LARGEST, ParseError, Problem};
+pub use parse::{LARGEST, MOST_PEERS, MOST_PREFIXES, ParseError, Problem};
 
 /// A wg-quick file.
 #[derive(Debug, Clone, PartialEq)]
@@ -209,10 +209,16 @@ pub fn is_endpoint(text: &str) -> bool {
         return false;
     };
     // `parse` would accept a plus sign.
-    let port = port.bytes().all(|byte| byte.is_ascii_digit()) && matches!(port.parse::<u16>(), Ok(1..));
-    let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    let port =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && matches!(port.parse::<u16>(), Ok(1..));
+    let host = match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         // With a zone it is not an address that means the same elsewhere, but it is one.
-        Some(six) => format!("[{six}]:1").parse::<std::net::SocketAddrV6>().is_ok(),
+        Some(six) => format!("[{six}]:1")
+            .parse::<std::net::SocketAddrV6>()
+            .is_ok(),
         None => is_host_name(host),
     };
     port && host

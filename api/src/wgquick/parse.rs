@@ -312,7 +312,11 @@ fn prefixes(
     list: &mut Vec<Prefix>,
     form: impl Fn(Prefix) -> Prefix,
 ) -> Result<(), Problem> {
-    for item in value.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+    for item in value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+    {
         let (taken_away, item) = match item.strip_prefix('-') {
             Some(item) => (true, item),
             None => (false, item.strip_prefix('+').unwrap_or(item)),

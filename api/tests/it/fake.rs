@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use netcon_api::model::{
-    AddPeer, AddedPeer, Container, CreateNetwork, Imported, Network, NetworkStatus, Peer, Route, Status,
+    AddPeer, AddedPeer, Container, CreateNetwork, Imported, Network, NetworkStatus, Peer, Route,
+    Status,
 };
 use netcon_api::server::serve;
 use netcon_api::wgquick::File;
@@ -21,6 +22,10 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
+    fn note(&self, command: &Command) {
+        self.asked.lock().unwrap().push(command.clone());
+    }
+
     /// What it has been asked since the last time.
     pub(crate) fn asked(&self) -> Vec<Command> {
         std::mem::take(&mut *self.asked.lock().unwrap())
@@ -29,10 +34,14 @@ impl Fake {
 
 impl Handler for Fake {
     fn handle(&self, _caller: Caller, command: Command) -> Result<Answer, ApiError> {
-        self.asked.lock().unwrap().push(command.clone());
+        self.note(&command);
         let known = |name: &str| match name {
             "demo" | "1122334455667788" => Ok(network("demo")),
-            _ => Err(ApiError::new(404, "not_found", format!("There is no network {name:?}; there are: demo."))),
+            _ => Err(ApiError::new(
+                404,
+                "not_found",
+                format!("There is no network {name:?}; there are: demo."),
+            )),
         };
         Ok(match command {
             Command::Status => Answer::Status(Status {
@@ -44,24 +53,56 @@ impl Handler for Fake {
                 containers: 1,
                 broken_files: Vec::new(),
             }),
-            Command::Health => Answer::Health { online: true, version: "1.2.3".into() },
+            Command::Health => Answer::Health {
+                online: true,
+                version: "1.2.3".into(),
+            },
             Command::NetworkList => Answer::Networks(vec![network("demo")]),
             Command::NetworkCreate(CreateNetwork { name, .. }) if name == "demo" => {
-                return Err(ApiError::new(409, "conflict", "A network named demo exists already."));
+                return Err(ApiError::new(
+                    409,
+                    "conflict",
+                    "A network named demo exists already.",
+                ));
             }
-            Command::NetworkCreate(CreateNetwork { name, .. }) => Answer::Network(Box::new(network(&name))),
+            Command::NetworkCreate(CreateNetwork { name, .. }) => {
+                Answer::Network(Box::new(network(&name)))
+            }
             Command::NetworkImport(import) => {
-                let file = File::parse(&import.config)
-                    .map_err(|error| ApiError::new(400, "bad_file", format!("This is no wg-quick file: {error}.")))?;
-                let name = import.name.or(file.network_name).or(import.fallback_name).unwrap();
-                Answer::Imported(Box::new(Imported { network: network(&name), ignored: file.ignored }))
+                let file = File::parse(&import.config).map_err(|error| {
+                    ApiError::new(
+                        400,
+                        "bad_file",
+                        format!("This is no wg-quick file: {error}."),
+                    )
+                })?;
+                let name = import.name.or(file.network_name).or(import.fallback_name);
+                let name = name.unwrap_or_default();
+                Answer::Imported(Box::new(Imported {
+                    network: network(&name),
+                    ignored: file.ignored,
+                }))
             }
-            Command::NetworkShow(name) | Command::NetworkDelete(name) => Answer::Network(Box::new(known(&name)?)),
+            Command::NetworkShow(name) | Command::NetworkDelete(name) => {
+                Answer::Network(Box::new(known(&name)?))
+            }
             Command::PeerList(name) => known(&name).map(|_| Answer::Peers(vec![peer("laptop")]))?,
-            Command::PeerAdd(name, AddPeer { name: peer_name, public_key, .. }) => {
+            Command::PeerAdd(
+                name,
+                AddPeer {
+                    name: peer_name,
+                    public_key,
+                    ..
+                },
+            ) => {
                 known(&name)?;
-                let config = public_key.is_none().then(|| "[Interface]\nPrivateKey = secret\n".to_owned());
-                Answer::AddedPeer(Box::new(AddedPeer { peer: peer(&peer_name.unwrap()), config }))
+                let config = public_key
+                    .is_none()
+                    .then(|| "[Interface]\nPrivateKey = secret\n".to_owned());
+                Answer::AddedPeer(Box::new(AddedPeer {
+                    peer: peer(&peer_name.unwrap_or_default()),
+                    config,
+                }))
             }
             Command::PeerShow(name, of) | Command::PeerRemove(name, of) => {
                 known(&name)?;
@@ -81,7 +122,10 @@ fn network(name: &str) -> Network {
         failure: None,
         mtu: 1420,
         assigned_addresses: vec!["10.77.0.1/24".into(), "fd77::1/64".into()],
-        routes: vec![Route { target: "10.77.0.2/32".into(), via: "laptop".into() }],
+        routes: vec![Route {
+            target: "10.77.0.2/32".into(),
+            via: "laptop".into(),
+        }],
         public_key: "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=".into(),
         listen_port: 9993,
         peers: 1,
@@ -125,7 +169,8 @@ impl Supervisor {
     pub(crate) fn start() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("netcon-api-{}-{number}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("netcon-api-{}-{number}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let socket = folder.join("supervisor.sock");
         let fake = Arc::new(Fake::default());
@@ -141,7 +186,11 @@ impl Supervisor {
                 }
             });
         });
-        Self { fake, folder, socket }
+        Self {
+            fake,
+            folder,
+            socket,
+        }
     }
 
     pub(crate) fn connect(&self) -> UnixStream {
@@ -156,5 +205,8 @@ impl Drop for Supervisor {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }

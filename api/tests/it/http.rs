@@ -19,7 +19,10 @@ fn ask(supervisor: &Supervisor, request: &str, headers: &str, body: &str) -> (u1
         body.len()
     );
     let (status, body) = split(&raw(supervisor, text.as_bytes()));
-    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{request}: {error}: {body:?}")))
+    (
+        status,
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{request}: {error}: {body:?}")),
+    )
 }
 
 /// What comes back until the server closes.
@@ -30,7 +33,9 @@ fn raw(supervisor: &Supervisor, bytes: &[u8]) -> String {
 /// With `hang_up` the client says that it will send no more; the server need not answer it then.
 fn exchange(supervisor: &Supervisor, bytes: &[u8], hang_up: bool) -> String {
     let mut stream = supervisor.connect();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     // The server may close before it has read all.
     let _broken_pipe = stream.write_all(bytes);
     if hang_up {
@@ -43,12 +48,19 @@ fn exchange(supervisor: &Supervisor, bytes: &[u8], hang_up: bool) -> String {
 
 fn split(answer: &str) -> (u16, String) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    (status.unwrap_or_else(|| panic!("{answer:?}")), body.to_owned())
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3)?.parse().ok());
+    (
+        status.unwrap_or_else(|| panic!("{answer:?}")),
+        body.to_owned(),
+    )
 }
 
 fn code(value: &Value) -> &str {
-    value["error"]["code"].as_str().unwrap_or_else(|| panic!("{value}"))
+    value["error"]["code"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{value}"))
 }
 
 const LOCAL: &str = "host: localhost:9993\r\n";
@@ -62,15 +74,35 @@ fn every_route_becomes_its_command() {
         ("GET /health", "", "Health"),
         ("GET /networks", "", "NetworkList"),
         ("GET /network", "", "NetworkList"),
-        ("POST /networks", r#"{"name":"new","addresses":["10.1.0.1/24"]}"#, "NetworkCreate("),
+        (
+            "POST /networks",
+            r#"{"name":"new","addresses":["10.1.0.1/24"]}"#,
+            "NetworkCreate(",
+        ),
         ("POST /networks/import", config, "NetworkImport("),
         ("GET /networks/demo", "", "NetworkShow(\"demo\")"),
-        ("GET /network/1122334455667788", "", "NetworkShow(\"1122334455667788\")"),
+        (
+            "GET /network/1122334455667788",
+            "",
+            "NetworkShow(\"1122334455667788\")",
+        ),
         ("DELETE /networks/demo", "", "NetworkDelete(\"demo\")"),
         ("GET /networks/demo/peers", "", "PeerList(\"demo\")"),
-        ("POST /networks/demo/peers", r#"{"name":"phone"}"#, "PeerAdd(\"demo\""),
-        (&format!("GET /networks/demo/peers/{KEY}"), "", "PeerShow(\"demo\", \"A/+B"),
-        (&format!("DELETE /networks/demo/peers/{KEY}"), "", "PeerRemove(\"demo\", \"A/+B"),
+        (
+            "POST /networks/demo/peers",
+            r#"{"name":"phone"}"#,
+            "PeerAdd(\"demo\"",
+        ),
+        (
+            &format!("GET /networks/demo/peers/{KEY}"),
+            "",
+            "PeerShow(\"demo\", \"A/+B",
+        ),
+        (
+            &format!("DELETE /networks/demo/peers/{KEY}"),
+            "",
+            "PeerRemove(\"demo\", \"A/+B",
+        ),
         ("GET /containers", "", "ContainerList"),
         ("GET /containers/7", "", "ContainerShow(7)"),
     ];
@@ -78,8 +110,13 @@ fn every_route_becomes_its_command() {
         let (status, _answer) = ask(&supervisor, request, LOCAL, body);
         assert_eq!(status, 200, "{request}");
         let asked = supervisor.fake.asked();
-        let [command] = asked.as_slice() else { panic!("{request}: {asked:?}") };
-        assert!(format!("{command:?}").starts_with(expected), "{request}: {command:?}");
+        let [command] = asked.as_slice() else {
+            panic!("{request}: {asked:?}")
+        };
+        assert!(
+            format!("{command:?}").starts_with(expected),
+            "{request}: {command:?}"
+        );
     }
 }
 
@@ -110,21 +147,64 @@ fn bad_requests_are_refused_before_the_supervisor_is_asked() {
         ("POST /networks", "[]", 400, "invalid"),
         ("POST /networks", r#"{"name":7}"#, 400, "invalid"),
         ("POST /networks", r#"{"name":"a"} x"#, 400, "invalid"),
-        ("POST /networks", r#"{"name":"a","mtu":70000}"#, 400, "invalid"),
-        ("POST /networks", r#"{"name":"a","name":"b"}"#, 400, "invalid"),
-        ("POST /networks", r#"{"name":"a","color":1}"#, 400, "unknown_field"),
-        ("POST /networks/import", r#"{"config":"","privateKey":""}"#, 400, "unknown_field"),
-        ("POST /networks/demo/peers", r#"{"name":"a","allowed_ips":[]}"#, 400, "unknown_field"),
+        (
+            "POST /networks",
+            r#"{"name":"a","mtu":70000}"#,
+            400,
+            "invalid",
+        ),
+        (
+            "POST /networks",
+            r#"{"name":"a","name":"b"}"#,
+            400,
+            "invalid",
+        ),
+        (
+            "POST /networks",
+            r#"{"name":"a","color":1}"#,
+            400,
+            "unknown_field",
+        ),
+        (
+            "POST /networks/import",
+            r#"{"config":"","privateKey":""}"#,
+            400,
+            "unknown_field",
+        ),
+        (
+            "POST /networks/demo/peers",
+            r#"{"name":"a","allowed_ips":[]}"#,
+            400,
+            "unknown_field",
+        ),
     ];
     for (request, body, status, expected) in table {
         let (found, answer) = ask(&supervisor, request, LOCAL, body);
-        assert_eq!((found, code(&answer)), (status, expected), "{request} {body}");
-        assert!(answer["error"]["message"].as_str().unwrap().ends_with('.'), "{answer}");
+        assert_eq!(
+            (found, code(&answer)),
+            (status, expected),
+            "{request} {body}"
+        );
+        assert!(
+            answer["error"]["message"].as_str().unwrap().ends_with('.'),
+            "{answer}"
+        );
     }
     let deep = format!(r#"{{"name":{}"#, "[".repeat(100_000));
     assert_eq!(ask(&supervisor, "POST /networks", LOCAL, &deep).0, 400);
-    let (_status, answer) = ask(&supervisor, "POST /networks", LOCAL, r#"{"name":"a","color":1}"#);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("`color`"), "{answer}");
+    let (_status, answer) = ask(
+        &supervisor,
+        "POST /networks",
+        LOCAL,
+        r#"{"name":"a","color":1}"#,
+    );
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("`color`"),
+        "{answer}"
+    );
     assert_eq!(supervisor.fake.asked(), []);
 }
 
@@ -155,19 +235,34 @@ fn web_pages_of_other_sites_are_refused() {
         let (status, answer) = ask(&supervisor, "DELETE /networks/demo", bad, "");
         assert_eq!((status, code(&answer)), (403, "forbidden"), "{bad}");
     }
-    assert!(supervisor.fake.asked().iter().all(|command| *command == Command::Health));
+    assert!(
+        supervisor
+            .fake
+            .asked()
+            .iter()
+            .all(|command| *command == Command::Health)
+    );
 }
 
 #[test]
 fn sizes_are_bounded() {
     let supervisor = Supervisor::start();
     let large = format!("{LOCAL}x: {}\r\n", "x".repeat(64 * 1024));
-    let answer = raw(&supervisor, format!("GET /health HTTP/1.1\r\n{large}\r\n").as_bytes());
+    let answer = raw(
+        &supervisor,
+        format!("GET /health HTTP/1.1\r\n{large}\r\n").as_bytes(),
+    );
     assert_eq!(split(&answer).0, 431);
     let body = " ".repeat((1 << 20) + 1);
-    let said = format!("POST /networks HTTP/1.1\r\n{LOCAL}content-length: {}\r\n\r\n{body}", body.len());
+    let said = format!(
+        "POST /networks HTTP/1.1\r\n{LOCAL}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     assert_eq!(split(&raw(&supervisor, said.as_bytes())).0, 413);
-    let chunked = format!("POST /networks HTTP/1.1\r\n{LOCAL}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let chunked = format!(
+        "POST /networks HTTP/1.1\r\n{LOCAL}connection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
     assert_eq!(split(&raw(&supervisor, chunked.as_bytes())).0, 413);
     assert_eq!(supervisor.fake.asked(), []);
 }
@@ -185,7 +280,12 @@ fn what_is_not_http_ends_the_connection_only() {
         b"GET /heal",
     ] {
         let answer = exchange(&supervisor, bytes, true);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 505"), "{answer:?}");
+        assert!(
+            answer.is_empty()
+                || answer.starts_with("HTTP/1.1 400")
+                || answer.starts_with("HTTP/1.1 505"),
+            "{answer:?}"
+        );
     }
     assert_eq!(ask(&supervisor, "GET /health", LOCAL, "").0, 200);
 }
@@ -197,5 +297,8 @@ fn a_connection_serves_several_requests() {
     let last = format!("GET /status HTTP/1.1\r\n{LOCAL}connection: close\r\n\r\n");
     let answer = raw(&supervisor, format!("{one}{one}{last}").as_bytes());
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3, "{answer}");
-    assert_eq!(supervisor.fake.asked(), [Command::Health, Command::Health, Command::Status]);
+    assert_eq!(
+        supervisor.fake.asked(),
+        [Command::Health, Command::Health, Command::Status]
+    );
 }

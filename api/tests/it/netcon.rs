@@ -29,7 +29,11 @@ fn run(socket: &Path, arguments: &[&str], input: &str) -> (i32, String, String) 
     let _broken_pipe = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 /// Output of a run that must succeed in silence.
@@ -54,11 +58,20 @@ fn tables_for_people() {
     );
     let ps = ok(&supervisor, &["ps"]);
     assert!(ps.starts_with("ID  NETWORK  PID   SOCKETS  UP"), "{ps}");
-    assert!(ps.contains("7   demo     4321  3") && ps.trim_end().ends_with("nginx?[2J"), "{ps}");
+    assert!(
+        ps.contains("7   demo     4321  3") && ps.trim_end().ends_with("nginx?[2J"),
+        "{ps}"
+    );
     let shown = ok(&supervisor, &["network", "show", "demo"]);
-    assert!(shown.contains("10.77.0.1/24, fd77::1/64") && shown.contains("laptop"), "{shown}");
+    assert!(
+        shown.contains("10.77.0.1/24, fd77::1/64") && shown.contains("laptop"),
+        "{shown}"
+    );
     let status = ok(&supervisor, &["status"]);
-    assert!(status.contains("1.2.3") && status.contains("9993") && status.contains("/state"), "{status}");
+    assert!(
+        status.contains("1.2.3") && status.contains("9993") && status.contains("/state"),
+        "{status}"
+    );
 }
 
 #[test]
@@ -77,21 +90,50 @@ fn json_for_programs() {
         &["--json", "ps"],
     ] {
         let output = ok(&supervisor, arguments);
-        assert!(serde_json::from_str::<Value>(&output).is_ok(), "{arguments:?}: {output}");
+        assert!(
+            serde_json::from_str::<Value>(&output).is_ok(),
+            "{arguments:?}: {output}"
+        );
     }
 }
 
 #[test]
 fn arguments_arrive() {
     let supervisor = Supervisor::start();
-    ok(&supervisor, &["network", "create", "new", "--address", "10.1.0.1/24", "--address", "fd01::1/64", "--mtu", "1400"]);
+    ok(
+        &supervisor,
+        &[
+            "network",
+            "create",
+            "new",
+            "--address",
+            "10.1.0.1/24",
+            "--address",
+            "fd01::1/64",
+            "--mtu",
+            "1400",
+        ],
+    );
     let asked = supervisor.fake.asked();
-    let [Command::NetworkCreate(create)] = asked.as_slice() else { panic!("{asked:?}") };
+    let [Command::NetworkCreate(create)] = asked.as_slice() else {
+        panic!("{asked:?}")
+    };
     assert_eq!((create.name.as_str(), create.mtu), ("new", Some(1400)));
     assert_eq!(create.addresses, ["10.1.0.1/24", "fd01::1/64"]);
 
     let key = "A/+BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
-    let arguments = ["peer", "add", "demo", "phone", "--public-key", key, "--endpoint", "h:1", "--keepalive", "25"];
+    let arguments = [
+        "peer",
+        "add",
+        "demo",
+        "phone",
+        "--public-key",
+        key,
+        "--endpoint",
+        "h:1",
+        "--keepalive",
+        "25",
+    ];
     ok(&supervisor, &arguments);
     let expected = AddPeer {
         name: Some("phone".into()),
@@ -100,23 +142,47 @@ fn arguments_arrive() {
         persistent_keepalive: Some(25),
         ..AddPeer::default()
     };
-    assert_eq!(supervisor.fake.asked(), [Command::PeerAdd("demo".into(), expected)]);
+    assert_eq!(
+        supervisor.fake.asked(),
+        [Command::PeerAdd("demo".into(), expected)]
+    );
 
     ok(&supervisor, &["peer", "remove", "demo", key]);
-    assert_eq!(supervisor.fake.asked(), [Command::PeerRemove("demo".into(), key.into())]);
+    assert_eq!(
+        supervisor.fake.asked(),
+        [Command::PeerRemove("demo".into(), key.into())]
+    );
     // A name may be anything on the command line; it stays one part of the path.
-    let (code, _output, _errors) = run(&supervisor.socket, &["network", "show", "a/../b?c#d %"], "");
+    let (code, _output, _errors) =
+        run(&supervisor.socket, &["network", "show", "a/../b?c#d %"], "");
     assert_eq!(code, 5);
-    assert_eq!(supervisor.fake.asked(), [Command::NetworkShow("a/../b?c#d %".into())]);
+    assert_eq!(
+        supervisor.fake.asked(),
+        [Command::NetworkShow("a/../b?c#d %".into())]
+    );
 }
 
 #[test]
 fn an_exported_configuration_is_alone_on_stdout() {
     let supervisor = Supervisor::start();
-    let arguments = ["peer", "add", "demo", "phone", "--export", "--our-endpoint", "server.example:9993"];
+    let arguments = [
+        "peer",
+        "add",
+        "demo",
+        "phone",
+        "--export",
+        "--our-endpoint",
+        "server.example:9993",
+    ];
     let (code, output, errors) = run(&supervisor.socket, &arguments, "");
-    assert_eq!((code, output.as_str()), (0, "[Interface]\nPrivateKey = secret\n"));
-    assert!(errors.contains("phone") && !errors.contains("secret"), "{errors}");
+    assert_eq!(
+        (code, output.as_str()),
+        (0, "[Interface]\nPrivateKey = secret\n")
+    );
+    assert!(
+        errors.contains("phone") && !errors.contains("secret"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -129,14 +195,21 @@ fn imports_take_the_name_that_is_given_or_in_the_file_or_the_files() {
     let (named, unnamed) = (named.to_str().unwrap(), unnamed.to_str().unwrap());
     for (arguments, input, name) in [
         (&["network", "import", named][..], "", "home"),
-        (&["network", "import", named, "--name", "other"], "", "other"),
+        (
+            &["network", "import", named, "--name", "other"],
+            "",
+            "other",
+        ),
         (&["network", "import", unnamed], "", "office"),
         (&["network", "import", "-"], CONFIG, "home"),
     ] {
         let (code, output, errors) = run(&supervisor.socket, arguments, input);
         assert_eq!(code, 0, "{errors}");
         assert!(output.contains(name), "{arguments:?}: {output}");
-        assert!(errors.contains("PostUp") && !errors.contains("reboot"), "{errors}");
+        assert!(
+            errors.contains("PostUp") && !errors.contains("reboot"),
+            "{errors}"
+        );
     }
 }
 
@@ -155,18 +228,38 @@ fn failures_are_one_sentence_and_a_code() {
         (there, &["network", "create", "demo"], 4, "exists already"),
         (there, &["network", "show", "x"], 5, "there are: demo"),
         (there, &["peer", "list", "x"], 5, "there are: demo"),
-        (there, &["network", "import", "/nonexistent.conf"], 6, "/nonexistent.conf"),
+        (
+            there,
+            &["network", "import", "/nonexistent.conf"],
+            6,
+            "/nonexistent.conf",
+        ),
         (there, &["network", "import", broken], 6, "line 2"),
         (there, &["network", "import", binary], 6, "binary.conf"),
         (there, &["peer", "add", "demo", "phone"], 2, "--export"),
     ] {
         let (code, output, errors) = run(socket, arguments, "");
-        assert_eq!((code, output.as_str()), (expected, ""), "{arguments:?}: {errors}");
-        assert!(errors.starts_with("netcon: ") && errors.contains(says), "{arguments:?}: {errors}");
+        assert_eq!(
+            (code, output.as_str()),
+            (expected, ""),
+            "{arguments:?}: {errors}"
+        );
+        assert!(
+            errors.starts_with("netcon: ") && errors.contains(says),
+            "{arguments:?}: {errors}"
+        );
         assert_eq!(errors.matches('\n').count(), 1, "{errors}");
-        assert!(!errors.contains("secret") && !errors.contains(".."), "{errors}");
+        assert!(
+            !errors.contains("secret") && !errors.contains(".."),
+            "{errors}"
+        );
     }
-    for arguments in [&[][..], &["fly"], &["network", "create"], &["peer", "add", "demo", "x", "--keepalive", "y"]] {
+    for arguments in [
+        &[][..],
+        &["fly"],
+        &["network", "create"],
+        &["peer", "add", "demo", "x", "--keepalive", "y"],
+    ] {
         assert_eq!(run(there, arguments, "").0, 2, "{arguments:?}");
     }
     assert_eq!(run(&nowhere, &["--help"], "").0, 0);
