@@ -27,7 +27,9 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(ApiError),
     /// It does not speak as it should.
-    #[error("the supervisor's answer is not understood ({0}); install netcon and netcon-supervisor of one version")]
+    #[error(
+        "the supervisor's answer is not understood ({0}); install netcon and netcon-supervisor of one version"
+    )]
     Broken(String),
 }
 
@@ -43,19 +45,28 @@ impl Client {
     /// # Errors
     /// When no place for a socket can be determined.
     pub fn new() -> Result<Self, ClientError> {
-        netcon_shim::runtime::socket_path(false).map(|path| Self { path }).map_err(|error| ClientError::NoSupervisor {
-            path: "its usual place".to_owned(),
-            reason: error.to_string(),
-        })
+        netcon_shim::runtime::socket_path(false)
+            .map(|path| Self { path })
+            .map_err(|error| ClientError::NoSupervisor {
+                path: "its usual place".to_owned(),
+                reason: error.to_string(),
+            })
     }
 
     /// One request; the answer's JSON.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn request(&self, method: &str, path: &str, body: Option<&impl Serialize>) -> Result<Value, ClientError> {
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Value, ClientError> {
         let body = match body {
-            Some(body) => serde_json::to_vec(body).map_err(|error| ClientError::Broken(error.to_string()))?,
+            Some(body) => {
+                serde_json::to_vec(body).map_err(|error| ClientError::Broken(error.to_string()))?
+            }
             None => Vec::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -74,13 +85,23 @@ impl Client {
         serde_json::from_value(value).map_err(|error| ClientError::Broken(error.to_string()))
     }
 
-    async fn exchange(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Value, ClientError> {
-        let stream = UnixStream::connect(&self.path).await.map_err(|error| ClientError::NoSupervisor {
-            path: self.path.display().to_string(),
-            reason: error.to_string(),
-        })?;
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Value, ClientError> {
+        let stream =
+            UnixStream::connect(&self.path)
+                .await
+                .map_err(|error| ClientError::NoSupervisor {
+                    path: self.path.display().to_string(),
+                    reason: error.to_string(),
+                })?;
         let broken = |error: &dyn std::fmt::Display| ClientError::Broken(error.to_string());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| broken(&e))?;
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -90,13 +111,19 @@ impl Client {
             .map_err(|e| broken(&e))?;
         let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
         let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| broken(&e))?
+            .to_bytes();
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| broken(&e))?;
         if (200..300).contains(&status) {
             return Ok(value);
         }
         let mut error: ApiError =
-            serde_json::from_value(value.get("error").cloned().unwrap_or(Value::Null)).map_err(|e| broken(&e))?;
+            serde_json::from_value(value.get("error").cloned().unwrap_or(Value::Null))
+                .map_err(|e| broken(&e))?;
         error.status = status;
         Err(ClientError::Refused(error))
     }

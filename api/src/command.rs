@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the supervisor can be asked, as values; HTTP is one spelling of it.
 
-use crate::model::{AddPeer, AddedPeer, Container, CreateNetwork, ImportNetwork, Imported, Network, Peer, Status};
+use crate::model::{
+    AddPeer, AddedPeer, Container, CreateNetwork, ImportNetwork, Imported, Network, Peer, Status,
+};
 use serde::{Deserialize, Serialize};
 
 /// One operation.
@@ -83,7 +85,11 @@ impl ApiError {
     /// A refusal with this status.
     #[must_use]
     pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), status }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            status,
+        }
     }
 }
 

@@ -14,8 +14,12 @@ pub const MAX_BODY: usize = 1 << 20;
 /// 404 for a path that does not exist, 405 for a method it has not, 400 for a body that is not what it should be.
 pub fn route(method: &str, path: &str, body: &[u8]) -> Result<Command, ApiError> {
     let path = path.split_once('?').map_or(path, |(path, _)| path);
-    let parts: Vec<String> =
-        path.split('/').filter(|part| !part.is_empty()).map(decode).collect::<Option<_>>().ok_or_else(|| unknown(path))?;
+    let parts: Vec<String> = path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(decode)
+        .collect::<Option<_>>()
+        .ok_or_else(|| unknown(path))?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match (parts.as_slice(), method) {
         (["status"], "GET") => Ok(Command::Status),
@@ -26,15 +30,20 @@ pub fn route(method: &str, path: &str, body: &[u8]) -> Result<Command, ApiError>
         (["networks" | "network", id], "GET") => Ok(Command::NetworkShow((*id).to_owned())),
         (["networks" | "network", id], "DELETE") => Ok(Command::NetworkDelete((*id).to_owned())),
         (["networks" | "network", id, "peers"], "GET") => Ok(Command::PeerList((*id).to_owned())),
-        (["networks" | "network", id, "peers"], "POST") => Ok(Command::PeerAdd((*id).to_owned(), json(body)?)),
-        (["networks" | "network", id, "peers", peer], "GET") => Ok(Command::PeerShow((*id).to_owned(), (*peer).to_owned())),
+        (["networks" | "network", id, "peers"], "POST") => {
+            Ok(Command::PeerAdd((*id).to_owned(), json(body)?))
+        }
+        (["networks" | "network", id, "peers", peer], "GET") => {
+            Ok(Command::PeerShow((*id).to_owned(), (*peer).to_owned()))
+        }
         (["networks" | "network", id, "peers", peer], "DELETE") => {
             Ok(Command::PeerRemove((*id).to_owned(), (*peer).to_owned()))
         }
         (["containers"], "GET") => Ok(Command::ContainerList),
-        (["containers", id], "GET") => {
-            id.parse().map(Command::ContainerShow).map_err(|_| ApiError::new(404, "not_found", "A container is named by its number."))
-        }
+        (["containers", id], "GET") => id
+            .parse()
+            .map(Command::ContainerShow)
+            .map_err(|_| ApiError::new(404, "not_found", "A container is named by its number.")),
         (
             ["status" | "health" | "containers"]
             | ["containers", _]
@@ -43,7 +52,11 @@ pub fn route(method: &str, path: &str, body: &[u8]) -> Result<Command, ApiError>
             | ["networks" | "network", _, "peers"]
             | ["networks" | "network", _, "peers", _],
             _,
-        ) => Err(ApiError::new(405, "method", format!("{path} does not take {method}."))),
+        ) => Err(ApiError::new(
+            405,
+            "method",
+            format!("{path} does not take {method}."),
+        )),
         _ => Err(unknown(path)),
     }
 }
@@ -53,14 +66,28 @@ pub fn route(method: &str, path: &str, body: &[u8]) -> Result<Command, ApiError>
 ///
 /// # Errors
 /// 403.
-pub fn check_origin(host: Option<&str>, origin: Option<&str>, referer: Option<&str>) -> Result<(), ApiError> {
+pub fn check_origin(
+    host: Option<&str>,
+    origin: Option<&str>,
+    referer: Option<&str>,
+) -> Result<(), ApiError> {
     if !host.is_none_or(|host| host.is_empty() || is_local(host)) {
-        return Err(ApiError::new(403, "forbidden", "The Host header must be localhost or a loopback address."));
+        return Err(ApiError::new(
+            403,
+            "forbidden",
+            "The Host header must be localhost or a loopback address.",
+        ));
     }
     for source in [origin, referer].into_iter().flatten() {
-        let host = source.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
+        let host = source
+            .split_once("://")
+            .map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
         if !host.is_some_and(is_local) {
-            return Err(ApiError::new(403, "forbidden", "Requests from web pages of other sites are refused."));
+            return Err(ApiError::new(
+                403,
+                "forbidden",
+                "Requests from web pages of other sites are refused.",
+            ));
         }
     }
     Ok(())
@@ -79,23 +106,34 @@ fn is_local(authority: &str) -> bool {
             None => authority,
         },
     };
-    host.eq_ignore_ascii_case("localhost") || host == "netcon" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host == "netcon"
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn is_port(text: &str) -> bool {
-    text.strip_prefix(':').is_some_and(|digits| digits.parse::<u16>().is_ok())
+    text.strip_prefix(':')
+        .is_some_and(|digits| digits.parse::<u16>().is_ok())
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
-        let code = if text.starts_with("unknown field") { "unknown_field" } else { "invalid" };
+        let code = if text.starts_with("unknown field") {
+            "unknown_field"
+        } else {
+            "invalid"
+        };
         ApiError::new(400, code, format!("The request is not understood: {text}."))
     })
 }
 
 fn unknown(path: &str) -> ApiError {
-    ApiError::new(404, "not_found", format!("There is no {path}; see /status, /networks, /containers."))
+    ApiError::new(
+        404,
+        "not_found",
+        format!("There is no {path}; see /status, /networks, /containers."),
+    )
 }
 
 /// Percent-decoding (RFC 3986 2.1); None if it is not UTF-8 or not complete.
@@ -136,11 +174,21 @@ mod tests {
     fn requests_become_commands() {
         assert_eq!(route("GET", "/networks", b""), Ok(Command::NetworkList));
         assert_eq!(route("GET", "/network/?x=1", b""), Ok(Command::NetworkList));
-        let create = CreateNetwork { name: "demo".into(), ..CreateNetwork::default() };
-        assert_eq!(route("POST", "/networks", br#"{"name":"demo"}"#), Ok(Command::NetworkCreate(create)));
+        let create = CreateNetwork {
+            name: "demo".into(),
+            ..CreateNetwork::default()
+        };
+        assert_eq!(
+            route("POST", "/networks", br#"{"name":"demo"}"#),
+            Ok(Command::NetworkCreate(create))
+        );
         let key = "a/b+c=";
         assert_eq!(
-            route("DELETE", &format!("/networks/demo/peers/{}", encode(key)), b""),
+            route(
+                "DELETE",
+                &format!("/networks/demo/peers/{}", encode(key)),
+                b""
+            ),
             Ok(Command::PeerRemove("demo".into(), key.into()))
         );
         assert_eq!(route("PUT", "/networks", b"").unwrap_err().status, 405);
@@ -154,21 +202,52 @@ mod tests {
         let error = route("POST", "/networks", br#"{"name":"demo","color":1}"#).unwrap_err();
         assert_eq!((error.status, error.code.as_str()), (400, "unknown_field"));
         assert!(error.message.contains("color"), "{}", error.message);
-        assert_eq!(route("POST", "/networks", b"{").unwrap_err().code, "invalid");
+        assert_eq!(
+            route("POST", "/networks", b"{").unwrap_err().code,
+            "invalid"
+        );
     }
 
     #[test]
     fn only_this_machine_may_ask() {
-        for host in ["localhost", "localhost:9993", "127.0.0.1", "127.1.2.3:80", "[::1]:9993", "[::1]", "netcon", ""] {
+        for host in [
+            "localhost",
+            "localhost:9993",
+            "127.0.0.1",
+            "127.1.2.3:80",
+            "[::1]:9993",
+            "[::1]",
+            "netcon",
+            "",
+        ] {
             assert!(check_origin(Some(host), None, None).is_ok(), "{host}");
         }
-        for host in ["example.org", "localhost.example.org", "10.0.0.1", "127.0.0.1.nip.io", "[::1", "localhost:", "localhost:x", "::1"] {
+        for host in [
+            "example.org",
+            "localhost.example.org",
+            "10.0.0.1",
+            "127.0.0.1.nip.io",
+            "[::1",
+            "localhost:",
+            "localhost:x",
+            "::1",
+        ] {
             assert!(check_origin(Some(host), None, None).is_err(), "{host}");
         }
         assert!(check_origin(None, Some("http://localhost:3000"), None).is_ok());
-        for origin in ["http://evil.example", "null", "https://localhost.evil.example/"] {
-            assert!(check_origin(Some("localhost"), Some(origin), None).is_err(), "{origin}");
-            assert!(check_origin(Some("localhost"), None, Some(origin)).is_err(), "{origin}");
+        for origin in [
+            "http://evil.example",
+            "null",
+            "https://localhost.evil.example/",
+        ] {
+            assert!(
+                check_origin(Some("localhost"), Some(origin), None).is_err(),
+                "{origin}"
+            );
+            assert!(
+                check_origin(Some("localhost"), None, Some(origin)).is_err(),
+                "{origin}"
+            );
         }
     }
 }

@@ -45,17 +45,21 @@ impl Container {
 /// Starts both threads.
 pub fn start(node: &Arc<Node>, container: &Arc<Container>) -> io::Result<()> {
     let (n, c) = (Arc::clone(node), Arc::clone(container));
-    std::thread::Builder::new().name(format!("parked-{}", container.id)).spawn(move || {
-        if let Err(error) = parked::run(&n, &c) {
-            tracing::error!(container = c.id, %error, "calls that wait are no longer served");
-        }
-    })?;
+    std::thread::Builder::new()
+        .name(format!("parked-{}", container.id))
+        .spawn(move || {
+            if let Err(error) = parked::run(&n, &c) {
+                tracing::error!(container = c.id, %error, "calls that wait are no longer served");
+            }
+        })?;
     let (n, c) = (Arc::clone(node), Arc::clone(container));
-    let spawned = std::thread::Builder::new().name(format!("calls-{}", container.id)).spawn(move || {
-        receive(&n, &c);
-        c.room.post(Message::End);
-        n.container_ended(&c);
-    });
+    let spawned = std::thread::Builder::new()
+        .name(format!("calls-{}", container.id))
+        .spawn(move || {
+            receive(&n, &c);
+            c.room.post(Message::End);
+            n.container_ended(&c);
+        });
     if spawned.is_err() {
         container.room.post(Message::End);
     }
@@ -84,7 +88,11 @@ fn receive(node: &Arc<Node>, container: &Arc<Container>) {
                 }
             },
         };
-        let call = Call { notify: Arc::clone(&container.notify), id: note.id, tid: note.tid };
+        let call = Call {
+            notify: Arc::clone(&container.notify),
+            id: note.id,
+            tid: note.tid,
+        };
         if note.tid == 0 {
             // A task in a pid namespace that is not below ours: neither its memory nor its files can be reached.
             call.answer(Verdict::Fail(Errno::EPERM));
@@ -96,11 +104,17 @@ fn receive(node: &Arc<Node>, container: &Arc<Container>) {
         if known.insert(note.tid) {
             let _ = node.tasks.note(note.tid, container.id);
         }
-        let verdict = catch_unwind(AssertUnwindSafe(|| trap::handle(node, container, &call, note.number, &note.args)))
-            .unwrap_or_else(|_| {
-                tracing::error!(container = container.id, number = note.number, "a call failed inside the supervisor");
-                Verdict::Fail(Errno::EIO)
-            });
+        let verdict = catch_unwind(AssertUnwindSafe(|| {
+            trap::handle(node, container, &call, note.number, &note.args)
+        }))
+        .unwrap_or_else(|_| {
+            tracing::error!(
+                container = container.id,
+                number = note.number,
+                "a call failed inside the supervisor"
+            );
+            Verdict::Fail(Errno::EIO)
+        });
         call.answer(verdict);
     }
 }
@@ -110,7 +124,11 @@ fn wait_for_call(notify: &OwnedFd) -> bool {
     let mut polled = [PollFd::new(notify.as_fd(), PollFlags::POLLIN)];
     loop {
         match poll(&mut polled, PollTimeout::NONE) {
-            Ok(_) => return polled[0].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)),
+            Ok(_) => {
+                return polled[0]
+                    .revents()
+                    .is_some_and(|r| r.contains(PollFlags::POLLIN));
+            }
             Err(nix::errno::Errno::EINTR) => {}
             Err(_) => return false,
         }
@@ -120,5 +138,7 @@ fn wait_for_call(notify: &OwnedFd) -> bool {
 fn is_over(notify: &OwnedFd) -> bool {
     let mut polled = [PollFd::new(notify.as_fd(), PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|n| n > 0)
-        && polled[0].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP))
+        && polled[0]
+            .revents()
+            .is_some_and(|r| r.contains(PollFlags::POLLHUP))
 }

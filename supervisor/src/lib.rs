@@ -3,12 +3,12 @@
 #![deny(unsafe_code)]
 
 pub mod admission;
-pub mod http;
 pub mod args;
 pub mod clock;
 pub mod container;
 pub mod control;
 pub mod data;
+pub mod http;
 pub mod limits;
 pub mod logging;
 pub mod network;

@@ -35,8 +35,21 @@ impl Network {
     /// A network without sockets.
     #[must_use]
     pub fn new(index: NetworkIndex, name: String, mtu: usize, salt: u64, sockets: Sockets) -> Self {
-        let state = State { index, sockets, carriers: HashMap::new(), links: HashMap::new(), ready: VecDeque::new(), stopped: false };
-        Self { index, name, mtu, salt, state: Mutex::new(state) }
+        let state = State {
+            index,
+            sockets,
+            carriers: HashMap::new(),
+            links: HashMap::new(),
+            ready: VecDeque::new(),
+            stopped: false,
+        };
+        Self {
+            index,
+            name,
+            mtu,
+            salt,
+            state: Mutex::new(state),
+        }
     }
 
     /// Enters the network. A panic of an earlier holder ended its own call; the tables stay usable.
@@ -65,7 +78,9 @@ pub struct State {
 impl State {
     /// Forgets a socket whose last reference in any program is gone (or that never reached one).
     pub fn close(&mut self, now: Instant, registry: &Registry, socket: SocketId, how: CloseHow) {
-        let Some(carrier) = self.carriers.remove(&socket) else { return };
+        let Some(carrier) = self.carriers.remove(&socket) else {
+            return;
+        };
         if let Some(inode) = carrier.inode {
             registry.remove(inode, self.index, socket);
         }
@@ -256,7 +271,9 @@ impl Token {
     pub fn to_u64(self) -> u64 {
         match self {
             Self::Flow(index, flow) => (u64::from(index.0) << INDEX_SHIFT) | (flow.0 & ID_MASK),
-            Self::Datagram(index, socket) => (u64::from(index.0) << INDEX_SHIFT) | DATAGRAM | (socket.0 & ID_MASK),
+            Self::Datagram(index, socket) => {
+                (u64::from(index.0) << INDEX_SHIFT) | DATAGRAM | (socket.0 & ID_MASK)
+            }
             Self::Udp => OWN << INDEX_SHIFT,
             Self::Wake => (OWN << INDEX_SHIFT) | 1,
         }
@@ -271,7 +288,11 @@ impl Token {
             return if id == 0 { Self::Udp } else { Self::Wake };
         }
         let index = NetworkIndex(u32::try_from(index).unwrap_or(u32::MAX));
-        if token & DATAGRAM == 0 { Self::Flow(index, FlowId(id)) } else { Self::Datagram(index, SocketId(id)) }
+        if token & DATAGRAM == 0 {
+            Self::Flow(index, FlowId(id))
+        } else {
+            Self::Datagram(index, SocketId(id))
+        }
     }
 }
 

@@ -83,7 +83,10 @@ impl Node {
 
     /// Joins A to a new S.
     pub fn join(&self, a: BorrowedFd<'_>) -> Result<OwnedFd, nix::errno::Errno> {
-        self.joiner.lock().unwrap_or_else(PoisonError::into_inner).join(a)
+        self.joiner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .join(a)
     }
 
     /// A duplicate of the program's end: where it was last seen, else wherever in its container it is.
@@ -94,17 +97,27 @@ impl Node {
         self.tasks
             .of_container(container, SEARCH_PROCESSES)
             .into_iter()
-            .find_map(|pid| task::duplicate(pid, task::find_socket(pid, inode, SEARCH_FDS)?, inode).ok())
+            .find_map(|pid| {
+                task::duplicate(pid, task::find_socket(pid, inode, SEARCH_FDS)?, inode).ok()
+            })
     }
 
     /// A container that runs.
     pub fn container(&self, id: u64) -> Option<Arc<Container>> {
-        self.containers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.containers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     /// A running network.
     pub fn network(&self, index: NetworkIndex) -> Option<Arc<Network>> {
-        self.networks.read().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
+        self.networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&index)
+            .cloned()
     }
 
     /// Closes the listener a connection to `address` would reach on this host, if its program is gone: such a
@@ -114,8 +127,12 @@ impl Node {
             let state = network.lock();
             // connect(2) to the unspecified address means this host.
             let to = match address.ip().to_canonical() {
-                IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
-                IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+                IpAddr::V4(ip) if ip.is_unspecified() => {
+                    SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))
+                }
+                IpAddr::V6(ip) if ip.is_unspecified() => {
+                    SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()))
+                }
                 ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => SocketAddr::new(ip, address.port()),
             };
             let listener = state.sockets.stack().listener_at(to);
@@ -126,13 +143,18 @@ impl Node {
         if let Some((socket, inode)) = found
             && !self.diag.exists(inode)
         {
-            network.lock().close(clock::now(), &self.registry, socket, CloseHow::Graceful);
+            network
+                .lock()
+                .close(clock::now(), &self.registry, socket, CloseHow::Graceful);
         }
     }
 
     /// The last task of a container is gone; its sockets are, unless another process was given them.
     pub fn container_ended(&self, container: &Container) {
-        self.containers.write().unwrap_or_else(PoisonError::into_inner).remove(&container.id);
+        self.containers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&container.id);
         self.tasks.forget(container.id);
         let mut inodes: Vec<(u64, SocketId)> = Vec::new();
         for (&socket, carrier) in &container.network.lock().carriers {
@@ -163,7 +185,13 @@ impl Node {
             }
         }
         *cursor += share;
-        let networks: Vec<_> = self.networks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let networks: Vec<_> = self
+            .networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         for network in networks {
             network.lock().sweep_unaccepted(&self.registry);
         }
@@ -175,10 +203,19 @@ impl Node {
             return;
         }
         let mut state = network.lock();
-        let Some(carrier) = state.carriers.get(&socket).filter(|carrier| carrier.inode == Some(inode)) else { return };
+        let Some(carrier) = state
+            .carriers
+            .get(&socket)
+            .filter(|carrier| carrier.inode == Some(inode))
+        else {
+            return;
+        };
         let busy = match &carrier.role {
             // S tells the end itself, after the data that still lies in it.
-            Role::Linked(flow) => state.links.get(flow).is_some_and(|link| !link.is_finished()),
+            Role::Linked(flow) => state
+                .links
+                .get(flow)
+                .is_some_and(|link| !link.is_finished()),
             Role::Idle | Role::Connecting(_) | Role::Listening(_) | Role::Datagram(_) => false,
         };
         if !busy {
@@ -200,13 +237,30 @@ pub struct Running(pub Arc<Node>);
 
 impl Running {
     fn by_name(&self, name: &str) -> Option<Arc<Network>> {
-        let networks = self.0.networks.read().unwrap_or_else(PoisonError::into_inner);
-        networks.values().find(|network| network.name == name).cloned()
+        let networks = self
+            .0
+            .networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        networks
+            .values()
+            .find(|network| network.name == name)
+            .cloned()
     }
 
     fn update_routes(&self, network: &Network) {
-        let routes = self.0.data.ask(|reply| Command::Routes { network: network.index, reply }).unwrap_or_default();
-        let routes = routes.into_iter().map(|prefix| (prefix.addr(), prefix.len())).collect();
+        let routes = self
+            .0
+            .data
+            .ask(|reply| Command::Routes {
+                network: network.index,
+                reply,
+            })
+            .unwrap_or_default();
+        let routes = routes
+            .into_iter()
+            .map(|prefix| (prefix.addr(), prefix.len()))
+            .collect();
         network.lock().sockets.stack_mut().set_routes(routes);
     }
 }
@@ -218,14 +272,22 @@ impl Runtime for Running {
         }
         let number = self.0.next_index.fetch_add(1, Ordering::Relaxed);
         if number >= MAX_NETWORKS {
-            return Err(RuntimeError("too many networks were started; restart the supervisor".to_owned()));
+            return Err(RuntimeError(
+                "too many networks were started; restart the supervisor".to_owned(),
+            ));
         }
         let index = NetworkIndex(number);
         let random = |_| RuntimeError("the kernel gave no random bytes".to_owned());
         let seed: [u8; 32] = random::bytes().map_err(random)?;
         let salt = u64::from_ne_bytes(random::bytes().map_err(random)?);
         let mtu = usize::from(start.mtu);
-        let mut config = stack::Config { mtu, v4: None, v6: None, seed, limits: stack::Limits::default() };
+        let mut config = stack::Config {
+            mtu,
+            v4: None,
+            v6: None,
+            seed,
+            limits: stack::Limits::default(),
+        };
         for (address, prefix) in &start.addresses {
             match address {
                 IpAddr::V4(v4) => config.v4 = Some((*v4, *prefix)),
@@ -236,10 +298,18 @@ impl Runtime for Running {
         let network = Arc::new(Network::new(index, start.name, mtu, salt, sockets));
         self.0
             .data
-            .ask(|reply| Command::AddNetwork { network: Arc::clone(&network), key: start.private_key, reply })
+            .ask(|reply| Command::AddNetwork {
+                network: Arc::clone(&network),
+                key: start.private_key,
+                reply,
+            })
             .map_err(|_| RuntimeError("the data thread has ended".to_owned()))?
             .map_err(|error| RuntimeError(error.to_string()))?;
-        self.0.networks.write().unwrap_or_else(PoisonError::into_inner).insert(index, Arc::clone(&network));
+        self.0
+            .networks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(index, Arc::clone(&network));
         for peer in start.peers {
             if let Err(error) = self.set_peer(&network.name, peer) {
                 self.stop_network(&network.name);
@@ -251,9 +321,18 @@ impl Runtime for Running {
     }
 
     fn stop_network(&self, network: &str) {
-        let Some(network) = self.by_name(network) else { return };
-        self.0.networks.write().unwrap_or_else(PoisonError::into_inner).remove(&network.index);
-        let _ = self.0.data.ask(|reply| Command::RemoveNetwork { network: network.index, reply });
+        let Some(network) = self.by_name(network) else {
+            return;
+        };
+        self.0
+            .networks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&network.index);
+        let _ = self.0.data.ask(|reply| Command::RemoveNetwork {
+            network: network.index,
+            reply,
+        });
         let mut guard = network.lock();
         guard.stopped = true;
         let sockets: Vec<_> = guard.carriers.keys().copied().collect();
@@ -268,7 +347,11 @@ impl Runtime for Running {
         };
         self.0
             .data
-            .ask(|reply| Command::SetPeer { network: network.index, peer: Box::new(peer), reply })
+            .ask(|reply| Command::SetPeer {
+                network: network.index,
+                peer: Box::new(peer),
+                reply,
+            })
             .map_err(|_| RuntimeError("the data thread has ended".to_owned()))?
             .map_err(|error| RuntimeError(error.to_string()))?;
         self.update_routes(&network);
@@ -276,21 +359,41 @@ impl Runtime for Running {
     }
 
     fn remove_peer(&self, network: &str, peer: &PublicKey) {
-        let Some(network) = self.by_name(network) else { return };
+        let Some(network) = self.by_name(network) else {
+            return;
+        };
         let peer = *peer;
-        let _ = self.0.data.ask(|reply| Command::RemovePeer { network: network.index, peer, reply });
+        let _ = self.0.data.ask(|reply| Command::RemovePeer {
+            network: network.index,
+            peer,
+            reply,
+        });
         self.update_routes(&network);
     }
 
     fn peer_status(&self, network: &str) -> Vec<PeerStatus> {
         self.by_name(network)
-            .and_then(|network| self.0.data.ask(|reply| Command::PeerStatus { network: network.index, reply }).ok())
+            .and_then(|network| {
+                self.0
+                    .data
+                    .ask(|reply| Command::PeerStatus {
+                        network: network.index,
+                        reply,
+                    })
+                    .ok()
+            })
             .unwrap_or_default()
     }
 
     fn containers(&self) -> Vec<ContainerView> {
-        let containers: Vec<_> =
-            self.0.containers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let containers: Vec<_> = self
+            .0
+            .containers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         containers
             .into_iter()
             .map(|container| ContainerView {
@@ -299,7 +402,13 @@ impl Runtime for Running {
                 pid: container.pid,
                 program: String::from_utf8_lossy(&container.argv0).into_owned(),
                 started: container.started,
-                sockets: container.network.lock().carriers.values().filter(|c| c.container == container.id).count(),
+                sockets: container
+                    .network
+                    .lock()
+                    .carriers
+                    .values()
+                    .filter(|c| c.container == container.id)
+                    .count(),
             })
             .collect()
     }
@@ -309,11 +418,20 @@ impl Runtime for Running {
         Some(self.0.container(container)?.network.name.clone())
     }
 
-    fn start_container(&self, admission: Admission, notify: OwnedFd, _flags: u32) -> Result<(), RuntimeError> {
-        let network = self
-            .by_name(&admission.network)
-            .ok_or_else(|| RuntimeError(format!("network {} does not run any more", admission.network)))?;
-        let room = Room::new().map_err(|error| RuntimeError(format!("out of descriptors: {error}")))?;
+    fn start_container(
+        &self,
+        admission: Admission,
+        notify: OwnedFd,
+        _flags: u32,
+    ) -> Result<(), RuntimeError> {
+        let network = self.by_name(&admission.network).ok_or_else(|| {
+            RuntimeError(format!(
+                "network {} does not run any more",
+                admission.network
+            ))
+        })?;
+        let room =
+            Room::new().map_err(|error| RuntimeError(format!("out of descriptors: {error}")))?;
         let _ = notify::set_sync_wake_up(notify.as_fd());
         let container = Arc::new(Container {
             id: admission.container,
@@ -333,7 +451,9 @@ impl Runtime for Running {
             .insert(container.id, Arc::clone(&container));
         container::start(&self.0, &container).map_err(|error| {
             self.0.container_ended(&container);
-            RuntimeError(format!("no thread could be started for the program: {error}"))
+            RuntimeError(format!(
+                "no thread could be started for the program: {error}"
+            ))
         })
     }
 }
@@ -341,17 +461,29 @@ impl Runtime for Running {
 /// Receives the shim's probe call, reads its memory and answers it: proof that both work before anything is irreversible.
 fn probe(container: &Container) -> Result<(), RuntimeError> {
     let refused = |what: &str, error: &dyn std::fmt::Display| {
-        RuntimeError(format!("{what} ({error}); run the supervisor as the same user, outside of other sandboxes"))
+        RuntimeError(format!(
+            "{what} ({error}); run the supervisor as the same user, outside of other sandboxes"
+        ))
     };
     let mut polled = [PollFd::new(container.notify.as_fd(), PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(PROBE_TIMEOUT).unwrap_or(PollTimeout::MAX);
     match poll(&mut polled, timeout) {
         Ok(n) if n > 0 => {}
-        Ok(_) => return Err(RuntimeError("the program's trapped calls do not arrive here".to_owned())),
-        Err(error) => return Err(refused("the program's trapped calls cannot be awaited", &error)),
+        Ok(_) => {
+            return Err(RuntimeError(
+                "the program's trapped calls do not arrive here".to_owned(),
+            ));
+        }
+        Err(error) => {
+            return Err(refused(
+                "the program's trapped calls cannot be awaited",
+                &error,
+            ));
+        }
     }
     let listener = container.notify.as_fd();
-    let note = notify::receive(listener).map_err(|error| refused("the program's trapped calls cannot be received", &error))?;
+    let note = notify::receive(listener)
+        .map_err(|error| refused("the program's trapped calls cannot be received", &error))?;
     let mut cookie = [0_u8; PROBE_COOKIE.len()];
     let read = memory::read(note.tid, note.args[1], &mut cookie);
     let answered = notify::answer(listener, note.id, Err(libc::EBADF));
@@ -367,6 +499,8 @@ fn probe(container: &Container) -> Result<(), RuntimeError> {
 
 fn kernel_before_6_11() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.trim().parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (6, 11)
 }

@@ -42,7 +42,12 @@ pub struct Parked {
 pub enum Waiting {
     /// The engine's decision on a connection.
     #[expect(missing_docs, reason = "named as elsewhere")]
-    Connect { network: Arc<Network>, socket: SocketId, flow: FlowId, fd: i32 },
+    Connect {
+        network: Arc<Network>,
+        socket: SocketId,
+        flow: FlowId,
+        fd: i32,
+    },
     /// A connection in a listener.
     Accept(Accept),
     /// Data.
@@ -58,10 +63,17 @@ pub enum Message {
     Park(Box<Parked>),
     /// The engine has decided a connection attempt.
     #[expect(missing_docs, reason = "named as elsewhere")]
-    Outcome { network: Arc<Network>, socket: SocketId },
+    Outcome {
+        network: Arc<Network>,
+        socket: SocketId,
+    },
     /// The peer has reset a connection: A is to fail with ECONNRESET once its data is read.
     #[expect(missing_docs, reason = "named as elsewhere")]
-    Plant { inode: u64, holder: Holder, s: OwnedFd },
+    Plant {
+        inode: u64,
+        holder: Holder,
+        s: OwnedFd,
+    },
     /// The last task of the container is gone.
     End,
 }
@@ -76,13 +88,20 @@ pub struct Room {
 impl Room {
     /// An empty room.
     pub fn new() -> nix::Result<Self> {
-        let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        Ok(Self { inbox: Mutex::new(Vec::new()), wake })
+        let wake =
+            EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        Ok(Self {
+            inbox: Mutex::new(Vec::new()),
+            wake,
+        })
     }
 
     /// Leaves a message.
     pub fn post(&self, message: Message) {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        self.inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(message);
         // Only a full counter fails, and then it is awake.
         let _ = self.wake.write(1);
     }
@@ -105,8 +124,17 @@ const ERESTARTSYS: Errno = Errno(512);
 /// Serves the parked calls of `container` until it ends.
 pub fn run(node: &Arc<Node>, container: &Arc<Container>) -> nix::Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    epoll.add(&container.room.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-    let mut attendant = Attendant { node, container, epoll, parked: BTreeMap::new(), next: WAKE + 1 };
+    epoll.add(
+        &container.room.wake,
+        EpollEvent::new(EpollFlags::EPOLLIN, WAKE),
+    )?;
+    let mut attendant = Attendant {
+        node,
+        container,
+        epoll,
+        parked: BTreeMap::new(),
+        next: WAKE + 1,
+    };
     let mut events = [EpollEvent::empty(); 64];
     loop {
         let timeout = attendant.timeout(clock::now());
@@ -147,7 +175,15 @@ struct Attendant<'a> {
 
 impl Attendant<'_> {
     fn timeout(&self, now: Instant) -> EpollTimeout {
-        let first = self.parked.values().map(|e| e.parked.deadline.map_or(e.sample_at, |d| d.min(e.sample_at))).min();
+        let first = self
+            .parked
+            .values()
+            .map(|e| {
+                e.parked
+                    .deadline
+                    .map_or(e.sample_at, |d| d.min(e.sample_at))
+            })
+            .min();
         first.map_or(EpollTimeout::NONE, |at| {
             // Rounded up, so that it is due when we wake.
             let wait = at.saturating_duration_since(now) + Duration::from_micros(999);
@@ -163,7 +199,11 @@ impl Attendant<'_> {
             Message::Plant { inode, holder, s } => {
                 // Unread data in S when it closes makes A fail with ECONNRESET after what A still has to read.
                 if let Some(a) = self.node.find_end(self.container.id, holder, inode) {
-                    let _ = send(a.as_raw_fd(), b"\0", MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+                    let _ = send(
+                        a.as_raw_fd(),
+                        b"\0",
+                        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+                    );
                 }
                 drop(s);
             }
@@ -187,7 +227,14 @@ impl Attendant<'_> {
             return;
         }
         let sample_at = clock::now() + FIRST_SAMPLE;
-        self.parked.insert(key, Entry { parked, sample_at, interval: FIRST_SAMPLE });
+        self.parked.insert(
+            key,
+            Entry {
+                parked,
+                sample_at,
+                interval: FIRST_SAMPLE,
+            },
+        );
         self.attempt(key);
     }
 
@@ -208,14 +255,31 @@ impl Attendant<'_> {
 
     /// Tries again.
     fn attempt(&mut self, key: u64) {
-        let Some(entry) = self.parked.get_mut(&key) else { return };
+        let Some(entry) = self.parked.get_mut(&key) else {
+            return;
+        };
         let parked = &mut entry.parked;
         let attempt = match &mut parked.waiting {
-            Waiting::Connect { network, socket, flow, fd } => {
-                match trap::finish_connect(self.node, network, *socket, Some((&parked.call, &parked.a, *fd))) {
+            Waiting::Connect {
+                network,
+                socket,
+                flow,
+                fd,
+            } => {
+                match trap::finish_connect(
+                    self.node,
+                    network,
+                    *socket,
+                    Some((&parked.call, &parked.a, *fd)),
+                ) {
                     Some(verdict) => Attempt::Over(verdict),
                     // Another waiter of the same attempt has brought it home.
-                    None => match network.lock().carriers.get(socket).map(|carrier| &carrier.role) {
+                    None => match network
+                        .lock()
+                        .carriers
+                        .get(socket)
+                        .map(|carrier| &carrier.role)
+                    {
                         Some(Role::Linked(f)) if f == flow => Attempt::Over(Verdict::Return(0)),
                         Some(Role::Connecting(_)) => Attempt::WouldBlock,
                         Some(_) | None => Attempt::Over(Verdict::Fail(Errno::ECONNABORTED)),
@@ -240,7 +304,9 @@ impl Attendant<'_> {
             .map(|(&key, _)| key)
             .collect();
         for key in due {
-            let Some(entry) = self.parked.get_mut(&key) else { continue };
+            let Some(entry) = self.parked.get_mut(&key) else {
+                continue;
+            };
             if entry.parked.deadline.is_some_and(|d| d <= now) {
                 self.expire(key);
                 continue;
@@ -256,26 +322,46 @@ impl Attendant<'_> {
     }
 
     fn interrupt(&mut self, key: u64) {
-        let Some(entry) = self.parked.get(&key) else { return };
+        let Some(entry) = self.parked.get(&key) else {
+            return;
+        };
         let parked = &entry.parked;
-        if let Waiting::Connect { network, socket, fd, .. } = &parked.waiting {
+        if let Waiting::Connect {
+            network,
+            socket,
+            fd,
+            ..
+        } = &parked.waiting
+        {
             trap::interrupt_connect(self.node, &parked.call, network, *socket, &parked.a, *fd);
         }
         let verdict = match &parked.waiting {
             // A partial count ends a send that a signal hits.
             Waiting::Send(send) if send.so_far().is_ok() => Verdict::from(send.so_far()),
-            Waiting::Connect { .. } | Waiting::Accept(_) | Waiting::Receive(_) | Waiting::Send(_) => {
-                Verdict::Fail(if parked.deadline.is_some() { Errno::EINTR } else { ERESTARTSYS })
-            }
+            Waiting::Connect { .. }
+            | Waiting::Accept(_)
+            | Waiting::Receive(_)
+            | Waiting::Send(_) => Verdict::Fail(if parked.deadline.is_some() {
+                Errno::EINTR
+            } else {
+                ERESTARTSYS
+            }),
         };
         self.finish(key, verdict);
     }
 
     fn expire(&mut self, key: u64) {
-        let Some(entry) = self.parked.get(&key) else { return };
+        let Some(entry) = self.parked.get(&key) else {
+            return;
+        };
         let parked = &entry.parked;
         let verdict = match &parked.waiting {
-            Waiting::Connect { network, socket, fd, .. } => {
+            Waiting::Connect {
+                network,
+                socket,
+                fd,
+                ..
+            } => {
                 trap::interrupt_connect(self.node, &parked.call, network, *socket, &parked.a, *fd);
                 Verdict::Fail(Errno::EINPROGRESS)
             }
@@ -286,25 +372,41 @@ impl Attendant<'_> {
     }
 
     fn finish(&mut self, key: u64, verdict: Verdict) {
-        let Some(Entry { parked, .. }) = self.parked.remove(&key) else { return };
+        let Some(Entry { parked, .. }) = self.parked.remove(&key) else {
+            return;
+        };
         // Our duplicate's close does not remove it: the file lives on in the program.
         let _ = self.epoll.delete(&parked.a);
-        let Parked { call, a, waiting, .. } = parked;
+        let Parked {
+            call, a, waiting, ..
+        } = parked;
         // The duplicate goes first: the program may close the last reference the moment it runs again.
         drop(a);
         call.answer(verdict);
-        if let (Waiting::Connect { network, socket, .. }, Verdict::Done) = (waiting, verdict) {
+        if let (
+            Waiting::Connect {
+                network, socket, ..
+            },
+            Verdict::Done,
+        ) = (waiting, verdict)
+        {
             self.abandon(&network, socket);
         }
     }
 
     /// The caller of a connect died; if its socket died with it, the attempt ends now.
     fn abandon(&self, network: &Arc<Network>, socket: SocketId) {
-        let inode = network.lock().carriers.get(&socket).and_then(|carrier| carrier.inode);
+        let inode = network
+            .lock()
+            .carriers
+            .get(&socket)
+            .and_then(|carrier| carrier.inode);
         if let Some(inode) = inode
             && !self.node.diag.exists(inode)
         {
-            network.lock().close(clock::now(), &self.node.registry, socket, CloseHow::Reset);
+            network
+                .lock()
+                .close(clock::now(), &self.node.registry, socket, CloseHow::Reset);
             self.node.data.wake();
         }
     }

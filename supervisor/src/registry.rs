@@ -36,7 +36,10 @@ impl Registry {
     /// Forgets `inode`, unless it stands for another socket by now.
     pub fn remove(&self, inode: u64, network: NetworkIndex, socket: SocketId) {
         let mut map = self.lock();
-        if map.get(&inode).is_some_and(|entry| entry.socket == socket && entry.network.index == network) {
+        if map
+            .get(&inode)
+            .is_some_and(|entry| entry.socket == socket && entry.network.index == network)
+        {
             map.remove(&inode);
         }
         // A burst of connections must not leave its memory behind.

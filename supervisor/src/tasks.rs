@@ -34,7 +34,12 @@ impl Tasks {
 
     /// Processes of a container that were seen, at most `limit`.
     pub fn of_container(&self, container: u64, limit: usize) -> Vec<u32> {
-        self.lock().iter().filter(|(_, seen)| seen.container == container).map(|(&pid, _)| pid).take(limit).collect()
+        self.lock()
+            .iter()
+            .filter(|(_, seen)| seen.container == container)
+            .map(|(&pid, _)| pid)
+            .take(limit)
+            .collect()
     }
 
     /// Forgets a container.
@@ -46,7 +51,11 @@ impl Tasks {
 
     /// Forgets processes that have ended.
     pub fn sweep(&self) {
-        let all: Vec<(u32, u64)> = self.lock().iter().map(|(&pid, seen)| (pid, seen.started)).collect();
+        let all: Vec<(u32, u64)> = self
+            .lock()
+            .iter()
+            .map(|(&pid, seen)| (pid, seen.started))
+            .collect();
         for (pid, started) in all {
             if task::start_time(pid) != Some(started) {
                 self.lock().remove(&pid);

@@ -309,7 +309,13 @@ impl World {
                 self.rng.next_u64()
             };
             let at = self.now + self.link.delay + extra;
-            self.flying.push(Reverse(Flying { at, order, to: target, from, bytes }));
+            self.flying.push(Reverse(Flying {
+                at,
+                order,
+                to: target,
+                from,
+                bytes,
+            }));
         }
     }
 

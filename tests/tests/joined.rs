@@ -15,7 +15,11 @@ const OPTIONS: TcpOptions = TcpOptions {
 };
 
 fn pattern(len: usize, salt: u8) -> Vec<u8> {
-    (0..=250).cycle().take(len).map(|byte: u8| byte ^ salt).collect()
+    (0..=250)
+        .cycle()
+        .take(len)
+        .map(|byte: u8| byte ^ salt)
+        .collect()
 }
 
 /// Connects host 1 to host 0 and gives both flows.

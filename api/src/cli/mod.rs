@@ -8,7 +8,9 @@ mod table;
 use self::args::{Args, Cli, NetworkVerb, PeerVerb};
 use self::table::Table;
 use crate::client::{Client, ClientError};
-use crate::model::{AddPeer, AddedPeer, Container, CreateNetwork, ImportNetwork, Imported, Network, Peer, Status};
+use crate::model::{
+    AddPeer, AddedPeer, Container, CreateNetwork, ImportNetwork, Imported, Network, Peer, Status,
+};
 use crate::route::encode;
 use clap::Parser;
 use serde::de::DeserializeOwned;
@@ -45,7 +47,10 @@ impl From<ClientError> for Failure {
             ClientError::Refused(_) => 4,
             ClientError::Broken(_) => 1,
         };
-        Self { code, sentence: error.to_string() }
+        Self {
+            code,
+            sentence: error.to_string(),
+        }
     }
 }
 
@@ -57,22 +62,52 @@ fn run(args: &Args) -> Result<(), Failure> {
     let json = args.json;
     match &args.command {
         Cli::Status => show(json, client.request("GET", "/status", None::<&()>)?, status),
-        Cli::Network(NetworkVerb::Create { name, addresses, mtu }) => {
-            let body = CreateNetwork { name: name.clone(), addresses: addresses.clone(), mtu: *mtu };
-            show(json, client.request("POST", "/networks", Some(&body))?, network)
+        Cli::Network(NetworkVerb::Create {
+            name,
+            addresses,
+            mtu,
+        }) => {
+            let body = CreateNetwork {
+                name: name.clone(),
+                addresses: addresses.clone(),
+                mtu: *mtu,
+            };
+            show(
+                json,
+                client.request("POST", "/networks", Some(&body))?,
+                network,
+            )
         }
-        Cli::Network(NetworkVerb::List) => show(json, client.request("GET", "/networks", None::<&()>)?, networks),
-        Cli::Network(NetworkVerb::Show { name }) => {
-            show(json, client.request("GET", &format!("/networks/{}", encode(name)), None::<&()>)?, network)
-        }
+        Cli::Network(NetworkVerb::List) => show(
+            json,
+            client.request("GET", "/networks", None::<&()>)?,
+            networks,
+        ),
+        Cli::Network(NetworkVerb::Show { name }) => show(
+            json,
+            client.request("GET", &format!("/networks/{}", encode(name)), None::<&()>)?,
+            network,
+        ),
         Cli::Network(NetworkVerb::Delete { name }) => {
             let path = format!("/networks/{}", encode(name));
-            show(json, client.request("DELETE", &path, None::<&()>)?, |n: &Network| println!("network {} is deleted", n.name))
+            show(
+                json,
+                client.request("DELETE", &path, None::<&()>)?,
+                |n: &Network| println!("network {} is deleted", n.name),
+            )
         }
         Cli::Network(NetworkVerb::Import { file, name }) => {
             let (config, fallback_name) = read_config(file)?;
-            let body = ImportNetwork { config, name: name.clone(), fallback_name };
-            show(json, client.request("POST", "/networks/import", Some(&body))?, imported)
+            let body = ImportNetwork {
+                config,
+                name: name.clone(),
+                fallback_name,
+            };
+            show(
+                json,
+                client.request("POST", "/networks/import", Some(&body))?,
+                imported,
+            )
         }
         Cli::Peer(PeerVerb::Add(add)) => {
             let body = AddPeer {
@@ -94,7 +129,9 @@ fn run(args: &Args) -> Result<(), Failure> {
             let path = format!("/networks/{}/peers", encode(&add.network));
             let answer = client.request("POST", &path, Some(&body))?;
             if json || !add.export {
-                return show(json, answer, |added: &AddedPeer| peers(&vec![added.peer.clone()]));
+                return show(json, answer, |added: &AddedPeer| {
+                    peers(&vec![added.peer.clone()])
+                });
             }
             let added: AddedPeer = typed(answer)?;
             eprintln!(
@@ -105,19 +142,36 @@ fn run(args: &Args) -> Result<(), Failure> {
             print!("{}", added.config.unwrap_or_default());
             Ok(())
         }
-        Cli::Peer(PeerVerb::List { network }) => {
-            show(json, client.request("GET", &format!("/networks/{}/peers", encode(network)), None::<&()>)?, peers)
-        }
+        Cli::Peer(PeerVerb::List { network }) => show(
+            json,
+            client.request(
+                "GET",
+                &format!("/networks/{}/peers", encode(network)),
+                None::<&()>,
+            )?,
+            peers,
+        ),
         Cli::Peer(PeerVerb::Remove { network, peer }) => {
             let path = format!("/networks/{}/peers/{}", encode(network), encode(peer));
-            show(json, client.request("DELETE", &path, None::<&()>)?, |p: &Peer| println!("peer {} is removed", display_name(p)))
+            show(
+                json,
+                client.request("DELETE", &path, None::<&()>)?,
+                |p: &Peer| println!("peer {} is removed", display_name(p)),
+            )
         }
-        Cli::Ps => show(json, client.request("GET", "/containers", None::<&()>)?, containers),
+        Cli::Ps => show(
+            json,
+            client.request("GET", "/containers", None::<&()>)?,
+            containers,
+        ),
     }
 }
 
 fn read_config(file: &std::path::Path) -> Result<(String, Option<String>), Failure> {
-    let bad = |reason: &dyn std::fmt::Display| Failure { code: 6, sentence: format!("cannot read {}: {reason}", file.display()) };
+    let bad = |reason: &dyn std::fmt::Display| Failure {
+        code: 6,
+        sentence: format!("cannot read {}: {reason}", file.display()),
+    };
     let stdin = file.as_os_str() == "-";
     let mut text = String::new();
     let read = if stdin {
@@ -126,7 +180,11 @@ fn read_config(file: &std::path::Path) -> Result<(String, Option<String>), Failu
         std::fs::File::open(file).and_then(|opened| opened.take(MAX_FILE).read_to_string(&mut text))
     };
     read.map_err(|error| bad(&error))?;
-    let stem = file.file_stem().and_then(|stem| stem.to_str()).filter(|_| !stdin).map(str::to_owned);
+    let stem = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .filter(|_| !stdin)
+        .map(str::to_owned);
     Ok((text, stem))
 }
 
@@ -135,7 +193,11 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
 }
 
 /// Prints what the API said: as it is for programs, by `table` for people.
-fn show<T: DeserializeOwned>(json: bool, value: Value, table: impl FnOnce(&T)) -> Result<(), Failure> {
+fn show<T: DeserializeOwned>(
+    json: bool,
+    value: Value,
+    table: impl FnOnce(&T),
+) -> Result<(), Failure> {
     if json {
         println!("{value:#}");
     } else {
@@ -145,10 +207,17 @@ fn show<T: DeserializeOwned>(json: bool, value: Value, table: impl FnOnce(&T)) -
 }
 
 fn status(status: &Status) {
-    println!("netcon-supervisor {}, up {}", status.version, span(status.uptime_seconds));
+    println!(
+        "netcon-supervisor {}, up {}",
+        status.version,
+        span(status.uptime_seconds)
+    );
     println!("overlay on UDP port {}", status.udp_port);
     println!("state in {}", status.state_directory);
-    println!("{} networks, {} containers", status.networks, status.containers);
+    println!(
+        "{} networks, {} containers",
+        status.networks, status.containers
+    );
     for broken in &status.broken_files {
         println!("not used: {}: {}", broken.path, broken.reason);
     }
@@ -162,7 +231,10 @@ fn network(network: &Network) {
     }
     println!("addresses   {}", network.assigned_addresses.join(", "));
     println!("public key  {}", network.public_key);
-    println!("listens on  UDP port {}, MTU {}", network.listen_port, network.mtu);
+    println!(
+        "listens on  UDP port {}, MTU {}",
+        network.listen_port, network.mtu
+    );
     for route in &network.routes {
         println!("route       {} via {}", route.target, route.via);
     }
@@ -171,7 +243,11 @@ fn network(network: &Network) {
 fn networks(all: &Vec<Network>) {
     let mut table = Table::new(&["NAME", "ID", "STATUS", "ADDRESSES", "PEERS"]);
     for network in all {
-        let status = if network.failure.is_none() { "OK" } else { "FAILED" };
+        let status = if network.failure.is_none() {
+            "OK"
+        } else {
+            "FAILED"
+        };
         table.row([
             network.name.clone(),
             network.id.clone(),
@@ -191,9 +267,19 @@ fn imported(imported: &Imported) {
 }
 
 fn peers(all: &Vec<Peer>) {
-    let mut table = Table::new(&["NAME", "ADDRESSES", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]);
+    let mut table = Table::new(&[
+        "NAME",
+        "ADDRESSES",
+        "ENDPOINT",
+        "HANDSHAKE",
+        "RECEIVED",
+        "SENT",
+    ]);
     for peer in all {
-        let handshake = peer.last_handshake.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span(since(at))));
+        let handshake = peer.last_handshake.map_or_else(
+            || "never".to_owned(),
+            |at| format!("{} ago", span(since(at))),
+        );
         table.row([
             display_name(peer).to_owned(),
             peer.allowed_ips.join(", "),
@@ -225,9 +311,14 @@ fn display_name(peer: &Peer) -> &str {
     peer.name.as_deref().unwrap_or(&peer.public_key)
 }
 
-#[expect(clippy::disallowed_methods, reason = "ages in tables are of the moment they are printed")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "ages in tables are of the moment they are printed"
+)]
 fn since(unix: u64) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let now = std::time::SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     now.as_secs().saturating_sub(unix)
 }
 

@@ -12,12 +12,18 @@ pub(super) struct Table {
 impl Table {
     /// Only the headings.
     pub(super) fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()] }
+        Self {
+            rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()],
+        }
     }
 
     /// One more row. Control characters, which a program's name may hold, are shown as `?`.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let clean = |cell: String| cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let clean = |cell: String| {
+            cell.chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect()
+        };
         self.rows.push(cells.into_iter().map(clean).collect());
     }
 }
@@ -26,7 +32,12 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
@@ -49,6 +60,9 @@ mod tests {
         let mut table = Table::new(&["NAME", "N"]);
         table.row(["a".to_owned(), "1".to_owned()]);
         table.row(["long name\x1b[2J".to_owned(), "22".to_owned()]);
-        assert_eq!(table.to_string(), "NAME           N\na              1\nlong name?[2J  22\n");
+        assert_eq!(
+            table.to_string(),
+            "NAME           N\na              1\nlong name?[2J  22\n"
+        );
     }
 }

@@ -38,7 +38,12 @@ struct Slot {
 impl Batch {
     /// Empty.
     pub(super) fn new() -> Self {
-        Self { buffer: vec![0; CAPACITY], used: 0, packets: Vec::with_capacity(MAX_PACKETS), mtu: 1420 }
+        Self {
+            buffer: vec![0; CAPACITY],
+            used: 0,
+            packets: Vec::with_capacity(MAX_PACKETS),
+            mtu: 1420,
+        }
     }
 
     /// Makes it empty, for packets of a network with this MTU.
@@ -56,7 +61,10 @@ impl Batch {
     /// Seals every packet where it lies; `seal` gives the destination, or None for what is not sent now.
     pub(super) fn seal(&mut self, mut seal: impl FnMut(&mut [u8], usize) -> Option<SocketAddr>) {
         for slot in &mut self.packets {
-            slot.to = seal(&mut self.buffer[slot.start..slot.start + slot.room], slot.len);
+            slot.to = seal(
+                &mut self.buffer[slot.start..slot.start + slot.room],
+                slot.len,
+            );
         }
     }
 
@@ -93,14 +101,20 @@ impl Batch {
 
 impl PacketSink for Batch {
     fn has_room(&self) -> bool {
-        self.packets.len() < MAX_PACKETS && self.used + Overlay::sealed_len(self.mtu, self.mtu) <= self.buffer.len()
+        self.packets.len() < MAX_PACKETS
+            && self.used + Overlay::sealed_len(self.mtu, self.mtu) <= self.buffer.len()
     }
 
     fn packet(&mut self, len: usize) -> &mut [u8] {
         let room = Overlay::sealed_len(len, self.mtu);
         let start = self.used;
         self.used += room;
-        self.packets.push(Slot { start, room, len, to: None });
+        self.packets.push(Slot {
+            start,
+            room,
+            len,
+            to: None,
+        });
         &mut self.buffer[start + Overlay::HEADROOM..start + Overlay::HEADROOM + len]
     }
 }
@@ -120,10 +134,16 @@ mod tests {
         }
         let mut to = [Some(a), Some(a), Some(a), Some(b), None, Some(b)].into_iter();
         batch.seal(|_, _| to.next().unwrap());
-        let sends: Vec<_> = batch.sends().map(|(to, size, bytes)| (to, size, bytes.len())).collect();
+        let sends: Vec<_> = batch
+            .sends()
+            .map(|(to, size, bytes)| (to, size, bytes.len()))
+            .collect();
         let big = Overlay::sealed_len(1420, 1420);
         let small = Overlay::sealed_len(60, 1420);
-        assert_eq!(sends, [(a, big, 2 * big + small), (b, big, big), (b, big, big)]);
+        assert_eq!(
+            sends,
+            [(a, big, 2 * big + small), (b, big, big), (b, big, big)]
+        );
     }
 
     #[test]

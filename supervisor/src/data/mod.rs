@@ -16,7 +16,9 @@ pub use thread::run;
 pub use udp::Udp;
 
 use crate::network::{Network, Token};
-use netcon_overlay::{ConfigError, IpPrefix, NetworkIndex, PeerConfig, PeerStatus, PrivateKey, PublicKey};
+use netcon_overlay::{
+    ConfigError, IpPrefix, NetworkIndex, PeerConfig, PeerStatus, PrivateKey, PublicKey,
+};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
@@ -29,12 +31,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 #[expect(missing_docs, reason = "named as the overlay's methods")]
 pub enum Command {
-    AddNetwork { network: Arc<Network>, key: PrivateKey, reply: SyncSender<Result<(), ConfigError>> },
-    RemoveNetwork { network: NetworkIndex, reply: SyncSender<()> },
-    SetPeer { network: NetworkIndex, peer: Box<PeerConfig>, reply: SyncSender<Result<(), ConfigError>> },
-    RemovePeer { network: NetworkIndex, peer: PublicKey, reply: SyncSender<()> },
-    PeerStatus { network: NetworkIndex, reply: SyncSender<Vec<PeerStatus>> },
-    Routes { network: NetworkIndex, reply: SyncSender<Vec<IpPrefix>> },
+    AddNetwork {
+        network: Arc<Network>,
+        key: PrivateKey,
+        reply: SyncSender<Result<(), ConfigError>>,
+    },
+    RemoveNetwork {
+        network: NetworkIndex,
+        reply: SyncSender<()>,
+    },
+    SetPeer {
+        network: NetworkIndex,
+        peer: Box<PeerConfig>,
+        reply: SyncSender<Result<(), ConfigError>>,
+    },
+    RemovePeer {
+        network: NetworkIndex,
+        peer: PublicKey,
+        reply: SyncSender<()>,
+    },
+    PeerStatus {
+        network: NetworkIndex,
+        reply: SyncSender<Vec<PeerStatus>>,
+    },
+    Routes {
+        network: NetworkIndex,
+        reply: SyncSender<Vec<IpPrefix>>,
+    },
     Stop,
 }
 
@@ -59,9 +82,18 @@ impl Handle {
     /// Before the thread runs.
     pub fn new() -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, Token::Wake.to_u64()))?;
-        Ok(Self(Arc::new(Shared { epoll, wake, woken: AtomicBool::new(false), commands: Mutex::new(Vec::new()) })))
+        let wake =
+            EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        epoll.add(
+            &wake,
+            EpollEvent::new(EpollFlags::EPOLLIN, Token::Wake.to_u64()),
+        )?;
+        Ok(Self(Arc::new(Shared {
+            epoll,
+            wake,
+            woken: AtomicBool::new(false),
+            commands: Mutex::new(Vec::new()),
+        })))
     }
 
     /// Has the thread look at every network.
@@ -73,7 +105,10 @@ impl Handle {
 
     /// Watches one of our ends, edge-triggered. Watching it again has no effect.
     pub fn watch(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        let flags = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
         match self.0.epoll.add(fd, EpollEvent::new(flags, token.to_u64())) {
             Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(()),
             Err(error) => Err(error.into()),
@@ -93,13 +128,23 @@ impl Handle {
     }
 
     fn command(&self, command: Command) {
-        self.0.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.0
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(command);
         self.wake();
     }
 
     fn woken(&self) -> Vec<Command> {
         let _ = self.0.wake.read();
         self.0.woken.store(false, Ordering::Release);
-        std::mem::take(&mut *self.0.commands.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .0
+                .commands
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }

@@ -46,7 +46,12 @@ impl State {
     /// Something happened on the S of a flow.
     pub fn end_ready(&mut self, cx: Context<'_>, flow: FlowId, events: EpollFlags) {
         if let Some(link) = self.links.get_mut(&flow) {
-            link.readable |= events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+            link.readable |= events.intersects(
+                EpollFlags::EPOLLIN
+                    | EpollFlags::EPOLLRDHUP
+                    | EpollFlags::EPOLLHUP
+                    | EpollFlags::EPOLLERR,
+            );
             link.writable |= events.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP);
             self.pump(cx, flow);
         } else if events.contains(EpollFlags::EPOLLHUP) {
@@ -56,8 +61,13 @@ impl State {
 
     /// A program closed a socket whose connection is still being made.
     fn attempt_closed(&mut self, cx: Context<'_>, flow: FlowId) {
-        let Some(socket) = self.sockets.socket_of(flow) else { return };
-        if let Some(Carrier { role: Role::Connecting(connecting), .. }) = self.carriers.get(&socket)
+        let Some(socket) = self.sockets.socket_of(flow) else {
+            return;
+        };
+        if let Some(Carrier {
+            role: Role::Connecting(connecting),
+            ..
+        }) = self.carriers.get(&socket)
             && let Some((s, _)) = &connecting.plugged
             && unix::is_hung_up(s.as_fd())
         {
@@ -72,21 +82,32 @@ impl State {
             any = true;
             match event {
                 SocketEvent::Connected { socket, .. } => self.decided(cx, socket, Ok(())),
-                SocketEvent::ConnectFailed { socket, errno, .. } => self.decided(cx, socket, Err(errno)),
-                SocketEvent::Incoming { listener, socket, flow } => {
+                SocketEvent::ConnectFailed { socket, errno, .. } => {
+                    self.decided(cx, socket, Err(errno))
+                }
+                SocketEvent::Incoming {
+                    listener,
+                    socket,
+                    flow,
+                } => {
                     self.carriers.insert(
                         socket,
                         Carrier {
                             inode: None,
                             holder: Holder { tid: 0, fd: -1 },
-                            container: self.carriers.get(&listener).map_or(0, |carrier| carrier.container),
+                            container: self
+                                .carriers
+                                .get(&listener)
+                                .map_or(0, |carrier| carrier.container),
                             origin: Some(listener),
                             role: Role::Linked(flow),
                         },
                     );
                     self.hand_over(cx.node, cx.network, listener, socket, flow);
                 }
-                SocketEvent::Readable { flow, .. } | SocketEvent::Writable { flow, .. } => self.pump(cx, flow),
+                SocketEvent::Readable { flow, .. } | SocketEvent::Writable { flow, .. } => {
+                    self.pump(cx, flow)
+                }
                 SocketEvent::Reset { flow, .. } => {
                     if let Some(link) = self.links.get_mut(&flow) {
                         link.reset = true;
@@ -95,7 +116,11 @@ impl State {
                 }
                 SocketEvent::Closed { socket, flow } => self.closed(socket, flow),
                 SocketEvent::Datagram { socket } => {
-                    if let Some(Carrier { role: Role::Datagram(end), .. }) = self.carriers.get(&socket) {
+                    if let Some(Carrier {
+                        role: Role::Datagram(end),
+                        ..
+                    }) = self.carriers.get(&socket)
+                    {
                         let end = Arc::clone(end);
                         trap::push_datagrams(self, socket, &end);
                     }
@@ -109,16 +134,31 @@ impl State {
 
     /// Something happened on the S of a datagram socket. True if the program has sent more than a fair share.
     pub fn datagram_ready(&mut self, socket: SocketId, scratch: &mut [u8]) -> bool {
-        let Some(Carrier { role: Role::Datagram(end), .. }) = self.carriers.get(&socket) else { return false };
+        let Some(Carrier {
+            role: Role::Datagram(end),
+            ..
+        }) = self.carriers.get(&socket)
+        else {
+            return false;
+        };
         let end = Arc::clone(end);
         let more = trap::take_sent_datagrams(self, socket, &end, scratch);
         trap::push_datagrams(self, socket, &end);
         more
     }
 
-    fn decided(&mut self, cx: Context<'_>, socket: SocketId, outcome: Result<(), netcon_netstack::errno::Errno>) {
-        let Some(carrier) = self.carriers.get_mut(&socket) else { return };
-        let Role::Connecting(connecting) = &mut carrier.role else { return };
+    fn decided(
+        &mut self,
+        cx: Context<'_>,
+        socket: SocketId,
+        outcome: Result<(), netcon_netstack::errno::Errno>,
+    ) {
+        let Some(carrier) = self.carriers.get_mut(&socket) else {
+            return;
+        };
+        let Role::Connecting(connecting) = &mut carrier.role else {
+            return;
+        };
         connecting.outcome = Some(outcome);
         if outcome.is_err() && connecting.plugged.is_some() {
             // S closes with the plug unread: A polls as a refused connection does.
@@ -126,18 +166,32 @@ impl State {
             return;
         }
         if let Some(container) = cx.node.container(carrier.container) {
-            container.room.post(Message::Outcome { network: Arc::clone(cx.network), socket });
+            container.room.post(Message::Outcome {
+                network: Arc::clone(cx.network),
+                socket,
+            });
         } else {
             self.close(cx.now, &cx.node.registry, socket, CloseHow::Reset);
         }
     }
 
     /// Puts an established connection into its listener's queue.
-    pub fn hand_over(&mut self, node: &Arc<Node>, network: &Arc<Network>, listener: SocketId, socket: SocketId, flow: FlowId) {
+    pub fn hand_over(
+        &mut self,
+        node: &Arc<Node>,
+        network: &Arc<Network>,
+        listener: SocketId,
+        socket: SocketId,
+        flow: FlowId,
+    ) {
         match self.try_hand_over(node, network, listener, socket, flow) {
             Ok(()) => {}
             Err(Kernel::EAGAIN) => {
-                if let Some(Carrier { role: Role::Listening(listening), .. }) = self.carriers.get_mut(&listener) {
+                if let Some(Carrier {
+                    role: Role::Listening(listening),
+                    ..
+                }) = self.carriers.get_mut(&listener)
+                {
                     listening.overflow.push_back((socket, flow));
                     let id = listening.listener;
                     self.sockets.stack_mut().set_paused(id, true);
@@ -162,7 +216,11 @@ impl State {
         socket: SocketId,
         flow: FlowId,
     ) -> Result<(), Kernel> {
-        let Some(Carrier { role: Role::Listening(listening), .. }) = self.carriers.get(&listener) else {
+        let Some(Carrier {
+            role: Role::Listening(listening),
+            ..
+        }) = self.carriers.get(&listener)
+        else {
             return Err(Kernel::ECONNABORTED);
         };
         // Not named yet: listen(2) is still at work and hands over itself.
@@ -170,7 +228,9 @@ impl State {
         let s = unix::new(unix::End::Stream, true)?;
         unix::set_name(s.as_fd(), network.salt, flow.0)?;
         name.connect(s.as_fd())?;
-        node.data.watch(s.as_fd(), Token::Flow(network.index, flow)).map_err(|_| Kernel::ENOSPC)?;
+        node.data
+            .watch(s.as_fd(), Token::Flow(network.index, flow))
+            .map_err(|_| Kernel::ENOSPC)?;
         let link = Link::new(s, socket);
         self.links.insert(flow, link);
         self.ready.push_back(flow);
@@ -178,8 +238,19 @@ impl State {
     }
 
     /// Tries again what a full listener left over.
-    pub fn hand_over_waiting(&mut self, node: &Arc<Node>, network: &Arc<Network>, listener: SocketId) {
-        let Some(Carrier { role: Role::Listening(listening), .. }) = self.carriers.get_mut(&listener) else { return };
+    pub fn hand_over_waiting(
+        &mut self,
+        node: &Arc<Node>,
+        network: &Arc<Network>,
+        listener: SocketId,
+    ) {
+        let Some(Carrier {
+            role: Role::Listening(listening),
+            ..
+        }) = self.carriers.get_mut(&listener)
+        else {
+            return;
+        };
         if listening.overflow.is_empty() {
             return;
         }
@@ -211,16 +282,26 @@ impl State {
             delivered.extend_from_slice(&part[..n]);
         }
         let old = self.links.remove(&flow);
-        if self.try_hand_over(node, network, listener, socket, flow).is_err() {
+        if self
+            .try_hand_over(node, network, listener, socket, flow)
+            .is_err()
+        {
             return false;
         }
-        let Some(link) = self.links.get_mut(&flow) else { return false };
+        let Some(link) = self.links.get_mut(&flow) else {
+            return false;
+        };
         if let Some(old) = old {
             link.fin_delivered = old.fin_delivered;
             link.reset = old.reset;
         }
         // A fresh pair holds at least what the old one held.
-        let sent = send(link.s.as_raw_fd(), &delivered, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).unwrap_or(0);
+        let sent = send(
+            link.s.as_raw_fd(),
+            &delivered,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        )
+        .unwrap_or(0);
         if link.fin_delivered {
             let _ = shutdown(link.s.as_raw_fd(), Shutdown::Write);
         }
@@ -232,7 +313,11 @@ impl State {
         let orphans: Vec<SocketId> = self
             .carriers
             .iter()
-            .filter(|(_, c)| c.inode.is_none() && c.origin.is_some_and(|listener| !self.carriers.contains_key(&listener)))
+            .filter(|(_, c)| {
+                c.inode.is_none()
+                    && c.origin
+                        .is_some_and(|listener| !self.carriers.contains_key(&listener))
+            })
             .map(|(&socket, _)| socket)
             .collect();
         for socket in orphans {
@@ -261,7 +346,9 @@ impl State {
 
     /// Moves bytes of one flow both ways.
     pub fn pump(&mut self, cx: Context<'_>, flow: FlowId) {
-        let Some(link) = self.links.get_mut(&flow) else { return };
+        let Some(link) = self.links.get_mut(&flow) else {
+            return;
+        };
         let socket = link.socket;
         let stack = self.sockets.stack_mut();
         let incoming = deliver(link, |f| stack.recv(cx.now, flow, f));
@@ -276,7 +363,16 @@ impl State {
         match outgoing {
             Rest::Gone { unread } => {
                 let unread = unread || (!link.shut_read && stack.recv_queue(flow) > 0);
-                self.close(cx.now, &cx.node.registry, socket, if unread { CloseHow::Reset } else { CloseHow::Graceful });
+                self.close(
+                    cx.now,
+                    &cx.node.registry,
+                    socket,
+                    if unread {
+                        CloseHow::Reset
+                    } else {
+                        CloseHow::Graceful
+                    },
+                );
                 return;
             }
             Rest::Idle | Rest::More => {}
@@ -292,9 +388,13 @@ impl State {
 
     /// The peer has reset, and everything that came before is with the program.
     fn finish_reset(&mut self, cx: Context<'_>, flow: FlowId) {
-        let Some(link) = self.links.remove(&flow) else { return };
+        let Some(link) = self.links.remove(&flow) else {
+            return;
+        };
         self.sockets.stack_mut().abort(cx.now, flow);
-        let Some(carrier) = self.carriers.get_mut(&link.socket) else { return };
+        let Some(carrier) = self.carriers.get_mut(&link.socket) else {
+            return;
+        };
         carrier.role = Role::Idle;
         // After FIN the program reads the end; a planted byte would make it ECONNRESET.
         if link.fin_delivered || unread(&link.s) > 0 {
@@ -303,7 +403,11 @@ impl State {
         if let Some(container) = cx.node.container(carrier.container)
             && let Some(inode) = carrier.inode
         {
-            container.room.post(Message::Plant { inode, holder: carrier.holder, s: link.s });
+            container.room.post(Message::Plant {
+                inode,
+                holder: carrier.holder,
+                s: link.s,
+            });
         }
     }
 }
@@ -319,7 +423,11 @@ fn deliver(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&[u8]) -> usize)
             if part.is_empty() {
                 return 0;
             }
-            match send(link.s.as_raw_fd(), part, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            match send(
+                link.s.as_raw_fd(),
+                part,
+                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+            ) {
                 Ok(n) => n,
                 Err(Kernel::EINTR) => 0,
                 Err(Kernel::EPIPE | Kernel::ECONNRESET) => {
@@ -357,7 +465,10 @@ fn deliver(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&[u8]) -> usize)
 }
 
 /// S → ring.
-fn collect(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize) -> Option<usize>) -> Rest {
+fn collect(
+    link: &mut Link,
+    mut ring: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize) -> Option<usize>,
+) -> Rest {
     let mut budget = QUANTUM;
     while link.readable && budget > 0 {
         let mut result: Result<usize, Kernel> = Ok(0);
@@ -368,7 +479,11 @@ fn collect(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&mut [u8]) -> us
                 return 0;
             }
             let part = space.len().min(budget);
-            result = recv(link.s.as_raw_fd(), &mut space[..part], MsgFlags::MSG_DONTWAIT);
+            result = recv(
+                link.s.as_raw_fd(),
+                &mut space[..part],
+                MsgFlags::MSG_DONTWAIT,
+            );
             result.unwrap_or(0)
         });
         if sent.is_none() {
@@ -385,7 +500,11 @@ fn collect(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&mut [u8]) -> us
                 // The end after shutdown(SHUT_WR), unless the other direction was still open and S has hung up: close.
                 let closed = link.outgoing == Outgoing::Open
                     || (!link.fin_delivered && !link.shut_read && unix::is_hung_up(link.s.as_fd()));
-                return if closed { Rest::Gone { unread: false } } else { Rest::Idle };
+                return if closed {
+                    Rest::Gone { unread: false }
+                } else {
+                    Rest::Idle
+                };
             }
             Ok(n) => budget = budget.saturating_sub(n),
             Err(Kernel::EINTR) => {}

@@ -64,7 +64,10 @@ struct Thread {
 /// Runs until [`Handle::stop`].
 pub fn run(node: Arc<Node>, udp: Udp, seed: [u8; 32]) -> io::Result<()> {
     let handle = node.data.clone();
-    handle.0.epoll.add(udp.socket(), EpollEvent::new(EpollFlags::EPOLLIN, Token::Udp.to_u64()))?;
+    handle.0.epoll.add(
+        udp.socket(),
+        EpollEvent::new(EpollFlags::EPOLLIN, Token::Udp.to_u64()),
+    )?;
     let thread = Thread {
         node,
         handle,
@@ -82,7 +85,12 @@ impl Thread {
     fn run(mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); 512];
         loop {
-            let n = match self.handle.0.epoll.wait(&mut events, self.timeout(clock::now())) {
+            let n = match self
+                .handle
+                .0
+                .epoll
+                .wait(&mut events, self.timeout(clock::now()))
+            {
                 Ok(n) => n,
                 Err(nix::errno::Errno::EINTR) => 0,
                 Err(error) => return Err(error.into()),
@@ -127,12 +135,23 @@ impl Thread {
     }
 
     fn timeout(&self, now: Instant) -> EpollTimeout {
-        let networks = self.networks.values().filter_map(|served| served.timeout).min();
-        let first = [networks, self.overlay.poll_timeout()].into_iter().flatten().min();
+        let networks = self
+            .networks
+            .values()
+            .filter_map(|served| served.timeout)
+            .min();
+        let first = [networks, self.overlay.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min();
         first.map_or(EpollTimeout::NONE, |at| {
             // Rounded up to a millisecond, except what is due now.
             let wait = at.saturating_duration_since(now);
-            let wait = if wait.is_zero() { wait } else { wait + Duration::from_micros(999) };
+            let wait = if wait.is_zero() {
+                wait
+            } else {
+                wait + Duration::from_micros(999)
+            };
             EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::NONE)
         })
     }
@@ -143,10 +162,15 @@ impl Thread {
         self.udp.receive(|from, buffer, offset, datagram| {
             let base = datagram.as_ptr().addr();
             match overlay.handle_datagram(now, unix, from, datagram) {
-                Received::Packet { network, packet, .. } => {
+                Received::Packet {
+                    network, packet, ..
+                } => {
                     if let Some(served) = networks.get_mut(&network.0) {
                         let start = packet.as_ptr().addr() - base;
-                        served.work.packets.push((buffer, offset + start, packet.len()));
+                        served
+                            .work
+                            .packets
+                            .push((buffer, offset + start, packet.len()));
                     }
                 }
                 Received::Handled => {}
@@ -158,7 +182,9 @@ impl Thread {
     }
 
     fn serve(&mut self, index: u32, now: Instant) {
-        let Some(served) = self.networks.get_mut(&index) else { return };
+        let Some(served) = self.networks.get_mut(&index) else {
+            return;
+        };
         let due = served.timeout.is_some_and(|at| at <= now);
         if served.work.is_empty() && !due {
             return;
@@ -166,7 +192,11 @@ impl Thread {
         let mut work = std::mem::take(&mut served.work);
         let network = Arc::clone(&served.network);
         let node = Arc::clone(&self.node);
-        let cx = Context { node: &node, network: &network, now };
+        let cx = Context {
+            node: &node,
+            network: &network,
+            now,
+        };
         let mut first = true;
         let mut more = true;
         for _ in 0..BATCHES {
@@ -177,11 +207,20 @@ impl Thread {
                 if first {
                     first = false;
                     let udp = &self.udp;
-                    take_in(state, cx, &work, |&(buffer, start, len)| udp.part(buffer, start, len), &mut self.scratch);
+                    take_in(
+                        state,
+                        cx,
+                        &work,
+                        |&(buffer, start, len)| udp.part(buffer, start, len),
+                        &mut self.scratch,
+                    );
                 }
                 state.take_events(cx);
                 state.pump_ready(cx);
-                let waits = state.sockets.stack_mut().poll_transmit(now, &mut self.batch);
+                let waits = state
+                    .sockets
+                    .stack_mut()
+                    .poll_transmit(now, &mut self.batch);
                 // The internal loopback may have brought more.
                 more = state.take_events(cx) || waits || !state.ready.is_empty();
                 if self.batch.is_empty() && !more {
@@ -204,13 +243,15 @@ impl Thread {
     fn send_batch(&mut self, index: NetworkIndex, now: Instant) {
         let unix = clock::unix();
         let overlay = &mut self.overlay;
-        self.batch.seal(|buffer, len| match overlay.encapsulate(now, unix, index, buffer, len) {
-            Ok(sealed) => Some(sealed.to),
-            Err(reason) => {
-                tracing::trace!(?reason, "packet not sent");
-                None
-            }
-        });
+        self.batch.seal(
+            |buffer, len| match overlay.encapsulate(now, unix, index, buffer, len) {
+                Ok(sealed) => Some(sealed.to),
+                Err(reason) => {
+                    tracing::trace!(?reason, "packet not sent");
+                    None
+                }
+            },
+        );
         for (to, size, bytes) in self.batch.sends() {
             self.udp.send(to, size, bytes);
         }
@@ -229,10 +270,18 @@ impl Thread {
     fn command(&mut self, command: Command) -> bool {
         let now = clock::now();
         match command {
-            Command::AddNetwork { network, key, reply } => {
+            Command::AddNetwork {
+                network,
+                key,
+                reply,
+            } => {
                 let result = self.overlay.add_network(network.index, key, network.mtu);
                 if result.is_ok() {
-                    let served = Served { work: Work::default(), timeout: None, network: Arc::clone(&network) };
+                    let served = Served {
+                        work: Work::default(),
+                        timeout: None,
+                        network: Arc::clone(&network),
+                    };
                     self.networks.insert(network.index.0, served);
                 }
                 let _ = reply.send(result);
@@ -242,10 +291,18 @@ impl Thread {
                 self.networks.remove(&network.0);
                 let _ = reply.send(());
             }
-            Command::SetPeer { network, peer, reply } => {
+            Command::SetPeer {
+                network,
+                peer,
+                reply,
+            } => {
                 let _ = reply.send(self.overlay.set_peer(now, network, *peer));
             }
-            Command::RemovePeer { network, peer, reply } => {
+            Command::RemovePeer {
+                network,
+                peer,
+                reply,
+            } => {
                 let _ = self.overlay.remove_peer(network, &peer);
                 let _ = reply.send(());
             }
@@ -296,8 +353,16 @@ fn take_in<'a>(
 }
 
 fn release_if_dead(state: &mut State, cx: Context<'_>, listener: ListenerId) -> bool {
-    let Some(socket) = state.sockets.socket_of_listener(listener) else { return false };
-    let Some(inode) = state.carriers.get(&socket).and_then(|carrier| carrier.inode) else { return false };
+    let Some(socket) = state.sockets.socket_of_listener(listener) else {
+        return false;
+    };
+    let Some(inode) = state
+        .carriers
+        .get(&socket)
+        .and_then(|carrier| carrier.inode)
+    else {
+        return false;
+    };
     if cx.node.diag.exists(inode) {
         return false;
     }

@@ -29,7 +29,13 @@ impl Udp {
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER);
         let v6 = socket.local_addr()?.is_ipv6();
-        Ok(Self { socket, state, v6, buffers: vec![vec![0; BUFFER]; BUFFERS], meta: [RecvMeta::default(); BUFFERS] })
+        Ok(Self {
+            socket,
+            state,
+            v6,
+            buffers: vec![vec![0; BUFFER]; BUFFERS],
+            meta: [RecvMeta::default(); BUFFERS],
+        })
     }
 
     /// The socket, to be watched.
@@ -39,21 +45,32 @@ impl Udp {
 
     /// Receives what is there and shows each datagram: source, buffer number, offset in it, bytes. False when nothing was.
     pub fn receive(&mut self, mut each: impl FnMut(SocketAddr, usize, usize, &mut [u8])) -> bool {
-        let mut slices: [IoSliceMut<'_>; BUFFERS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let mut slices: [IoSliceMut<'_>; BUFFERS] =
+            std::array::from_fn(|_| IoSliceMut::new(&mut []));
         for (slice, buffer) in slices.iter_mut().zip(&mut self.buffers) {
             *slice = IoSliceMut::new(buffer);
         }
-        let received = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta) {
-            Ok(n) => n,
-            // An ICMP error of an earlier send; the peer's timers deal with it.
-            Err(error) => {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    tracing::trace!(%error, "receive");
+        let received =
+            match self
+                .state
+                .recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta)
+            {
+                Ok(n) => n,
+                // An ICMP error of an earlier send; the peer's timers deal with it.
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        tracing::trace!(%error, "receive");
+                    }
+                    return false;
                 }
-                return false;
-            }
-        };
-        for (number, (meta, buffer)) in self.meta.iter().zip(&mut self.buffers).take(received).enumerate() {
+            };
+        for (number, (meta, buffer)) in self
+            .meta
+            .iter()
+            .zip(&mut self.buffers)
+            .take(received)
+            .enumerate()
+        {
             let stride = meta.stride.max(1);
             let from = unmapped(meta.addr);
             for (i, datagram) in buffer[..meta.len].chunks_mut(stride).enumerate() {
@@ -75,8 +92,17 @@ impl Udp {
         let segments = self.state.max_gso_segments().max(1);
         for part in contents.chunks(size * segments) {
             let segment_size = (part.len() > size).then_some(size);
-            let transmit = Transmit { destination, ecn: None, contents: part, segment_size, src_ip: None };
-            if let Err(error) = self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
+            let transmit = Transmit {
+                destination,
+                ecn: None,
+                contents: part,
+                segment_size,
+                src_ip: None,
+            };
+            if let Err(error) = self
+                .state
+                .try_send(UdpSockRef::from(&self.socket), &transmit)
+            {
                 tracing::trace!(%error, "datagram not sent");
             }
         }
@@ -85,14 +111,19 @@ impl Udp {
 
 fn mapped(address: SocketAddr) -> SocketAddr {
     match address {
-        SocketAddr::V4(v4) => SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0)),
+        SocketAddr::V4(v4) => {
+            SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
+        }
         SocketAddr::V6(_) => address,
     }
 }
 
 fn unmapped(address: SocketAddr) -> SocketAddr {
     match address {
-        SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().map_or(address, |v4| SocketAddr::new(IpAddr::V4(v4), v6.port())),
+        SocketAddr::V6(v6) => v6
+            .ip()
+            .to_ipv4_mapped()
+            .map_or(address, |v4| SocketAddr::new(IpAddr::V4(v4), v6.port())),
         SocketAddr::V4(_) => address,
     }
 }

@@ -2,7 +2,9 @@
 //! sock_diag(7) for AF_UNIX: a weak reference to a socket by its inode. Works without privilege.
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Mutex;
 
@@ -13,7 +15,12 @@ pub struct UnixDiag(Mutex<OwnedFd>);
 impl UnixDiag {
     /// Opens the netlink socket.
     pub fn new() -> Result<Self, Errno> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+        let fd = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkSockDiag,
+        )?;
         Ok(Self(Mutex::new(fd)))
     }
 
@@ -25,7 +32,10 @@ impl UnixDiag {
     /// Inode of the socket connected to this one, None if it has none.
     pub fn peer(&self, inode: u64) -> Result<Option<u64>, Errno> {
         let short = u32::try_from(inode).map_err(|_| Errno::EINVAL)?;
-        let fd = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fd = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         send(fd.as_raw_fd(), &request(short), MsgFlags::empty())?;
         let mut answer = [0_u8; 4096];
         let n = loop {
@@ -65,7 +75,9 @@ fn parse(message: &[u8]) -> Result<Option<u64>, Errno> {
         let code = u32_at(message, HEADER).ok_or(Errno::EPROTO)?.cast_signed();
         return Err(Errno::from_raw(code.saturating_neg()));
     }
-    let end = message.len().min(u32_at(message, 0).ok_or(Errno::EPROTO)? as usize);
+    let end = message
+        .len()
+        .min(u32_at(message, 0).ok_or(Errno::EPROTO)? as usize);
     let mut at = HEADER + UNIX_DIAG_MSG;
     while let (Some(len), Some(kind)) = (u16_at(message, at), u16_at(message, at + 2)) {
         let len = usize::from(len);

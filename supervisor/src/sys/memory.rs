@@ -15,8 +15,16 @@ pub fn read(tid: u32, address: u64, into: &mut [u8]) -> Result<(), Errno> {
     }
     let (pid, base) = target(tid, address)?;
     let len = into.len();
-    let done = process_vm_readv(pid, &mut [IoSliceMut::new(into)], &[RemoteIoVec { base, len }])?;
-    if done == len { Ok(()) } else { Err(Errno::EFAULT) }
+    let done = process_vm_readv(
+        pid,
+        &mut [IoSliceMut::new(into)],
+        &[RemoteIoVec { base, len }],
+    )?;
+    if done == len {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 /// Copies `from` to `address`. EFAULT unless every byte could be written.
@@ -25,8 +33,19 @@ pub fn write(tid: u32, address: u64, from: &[u8]) -> Result<(), Errno> {
         return Ok(());
     }
     let (pid, base) = target(tid, address)?;
-    let done = process_vm_writev(pid, &[IoSlice::new(from)], &[RemoteIoVec { base, len: from.len() }])?;
-    if done == from.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    let done = process_vm_writev(
+        pid,
+        &[IoSlice::new(from)],
+        &[RemoteIoVec {
+            base,
+            len: from.len(),
+        }],
+    )?;
+    if done == from.len() {
+        Ok(())
+    } else {
+        Err(Errno::EFAULT)
+    }
 }
 
 fn target(tid: u32, address: u64) -> Result<(Pid, usize), Errno> {

@@ -29,7 +29,12 @@ pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Notification { id: raw.id, tid: raw.pid, number: raw.data.nr, args: raw.data.args })
+    Ok(Notification {
+        id: raw.id,
+        tid: raw.pid,
+        number: raw.data.nr,
+        args: raw.data.args,
+    })
 }
 
 /// Ends call `id` with `result`: a value, or a positive errno (512 = ERESTARTSYS).
@@ -38,12 +43,28 @@ pub fn answer(listener: BorrowedFd<'_>, id: u64, result: Result<i64, i32>) -> io
         Ok(value) => (value, 0),
         Err(errno) => (0, -errno),
     };
-    send(listener, libc::seccomp_notif_resp { id, val, error, flags: 0 })
+    send(
+        listener,
+        libc::seccomp_notif_resp {
+            id,
+            val,
+            error,
+            flags: 0,
+        },
+    )
 }
 
 /// Lets the kernel run call `id` itself. Only for calls whose effect does not depend on memory that was looked at.
 pub fn proceed(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
-    send(listener, libc::seccomp_notif_resp { id, val: 0, error: 0, flags: FLAG_CONTINUE })
+    send(
+        listener,
+        libc::seccomp_notif_resp {
+            id,
+            val: 0,
+            error: 0,
+            flags: FLAG_CONTINUE,
+        },
+    )
 }
 
 /// True while the caller still waits for the answer to `id`.
@@ -55,12 +76,23 @@ pub fn is_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
 /// Installs `file` as the lowest free descriptor of the caller and ends the call with its number, atomically.
 ///
 /// Errors: EMFILE by the caller's own limit, ENOENT when the caller died; in both cases nothing has happened.
-pub fn inject(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_>, cloexec: bool) -> io::Result<i32> {
+pub fn inject(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    cloexec: bool,
+) -> io::Result<i32> {
     add_fd(listener, id, file, ADDFD_FLAG_SEND, 0, cloexec)
 }
 
 /// Replaces descriptor `number` of the caller by `file`; the call stays unanswered.
-pub fn replace(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_>, number: u32, cloexec: bool) -> io::Result<i32> {
+pub fn replace(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    file: BorrowedFd<'_>,
+    number: u32,
+    cloexec: bool,
+) -> io::Result<i32> {
     add_fd(listener, id, file, ADDFD_FLAG_SETFD, number, cloexec)
 }
 
@@ -73,7 +105,11 @@ pub fn set_sync_wake_up(listener: BorrowedFd<'_>) -> bool {
 fn send(listener: BorrowedFd<'_>, mut response: libc::seccomp_notif_resp) -> io::Result<()> {
     // SAFETY: the fd is open, the pointer is valid for one seccomp_notif_resp.
     let result = unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw mut response) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn add_fd(
@@ -89,7 +125,11 @@ fn add_fd(
         flags,
         srcfd: file.as_raw_fd().cast_unsigned(),
         newfd: number,
-        newfd_flags: if cloexec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
+        newfd_flags: if cloexec {
+            libc::O_CLOEXEC.cast_unsigned()
+        } else {
+            0
+        },
     };
     loop {
         // SAFETY: both fds are open, the pointer is valid for one seccomp_notif_addfd.

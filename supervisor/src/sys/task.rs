@@ -14,7 +14,13 @@ pub fn socket_inode(tid: u32, fd: i32) -> io::Result<Option<u64>> {
     let mut buffer = [0_u8; 64];
     let path = format!("/proc/{tid}/fd/{fd}\0");
     // SAFETY: path is NUL-terminated, buffer is valid for its length.
-    let n = unsafe { libc::readlink(path.as_ptr().cast(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let n = unsafe {
+        libc::readlink(
+            path.as_ptr().cast(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    };
     let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
     Ok(parse_socket_link(&buffer[..n]))
 }
@@ -27,7 +33,11 @@ pub fn duplicate(tid: u32, fd: i32, inode: u64) -> io::Result<OwnedFd> {
     // SAFETY: plain integers; the result is checked.
     let raw = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
     let copy = owned(raw)?;
-    if super::unix::inode(copy.as_fd())? == inode { Ok(copy) } else { Err(io::Error::from_raw_os_error(libc::EBADF)) }
+    if super::unix::inode(copy.as_fd())? == inode {
+        Ok(copy)
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EBADF))
+    }
 }
 
 /// Duplicates any descriptor `fd` of process `pid`.
@@ -40,7 +50,11 @@ pub fn duplicate_any(pid: u32, fd: i32) -> io::Result<OwnedFd> {
 /// Looks for the socket with this inode among the descriptors of process `pid`, at most `limit` of them.
 pub fn find_socket(pid: u32, inode: u64, limit: usize) -> Option<i32> {
     let wanted = format!("socket:[{inode}]");
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.take(limit).flatten() {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))
+        .ok()?
+        .take(limit)
+        .flatten()
+    {
         if fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str()) {
             return entry.file_name().to_str()?.parse().ok();
         }
@@ -52,7 +66,10 @@ pub fn find_socket(pid: u32, inode: u64, limit: usize) -> Option<i32> {
 pub fn is_cloexec(tid: u32, fd: i32) -> bool {
     fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}"))
         .ok()
-        .and_then(|text| text.lines().find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok()))
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| i32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok())
+        })
         .is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
 }
 
@@ -77,26 +94,46 @@ pub fn state(tid: u32) -> Option<u8> {
 pub fn start_time(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Field 22; the fields after the last ')' start with number 3.
-    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    text.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 /// Process (thread group) a thread belongs to.
 pub fn process_of(tid: u32) -> Option<u32> {
-    status_field(&fs::read_to_string(format!("/proc/{tid}/status")).ok()?, "Tgid:")
+    status_field(
+        &fs::read_to_string(format!("/proc/{tid}/status")).ok()?,
+        "Tgid:",
+    )
 }
 
 /// Process a pidfd of thread `tid` refers to, in our pid namespace.
 pub fn pidfd_target(tid: u32, pidfd: i32) -> Option<u32> {
-    status_field(&fs::read_to_string(format!("/proc/{tid}/fdinfo/{pidfd}")).ok()?, "Pid:")
+    status_field(
+        &fs::read_to_string(format!("/proc/{tid}/fdinfo/{pidfd}")).ok()?,
+        "Pid:",
+    )
 }
 
 /// Command name of a process (comm, at most 15 bytes).
 pub fn command(pid: u32) -> Option<String> {
-    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+    Some(
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .ok()?
+            .trim_end()
+            .to_owned(),
+    )
 }
 
 fn status_field(text: &str, name: &str) -> Option<u32> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn parse_socket_link(link: &[u8]) -> Option<u64> {
@@ -118,7 +155,8 @@ fn open_thread(tid: u32) -> io::Result<OwnedFd> {
     }
     match pidfd_open(tid, 0) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            let process = process_of(tid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+            let process =
+                process_of(tid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
             pidfd_open(process, 0)
         }
         result => result,

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect, getpeername, getsockopt, listen, recv,
-    send, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
+    getpeername, getsockopt, listen, recv, send, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{Mode, fstat};
 use std::io;
@@ -43,17 +43,22 @@ pub fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
 
 /// O_NONBLOCK of the open file, as the program set it.
 pub fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
-    fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|flags| OFlag::from_bits_truncate(flags).contains(OFlag::O_NONBLOCK))
+    fcntl(fd, FcntlArg::F_GETFL)
+        .is_ok_and(|flags| OFlag::from_bits_truncate(flags).contains(OFlag::O_NONBLOCK))
 }
 
 /// SO_RCVTIMEO in microseconds, None when unset.
 pub fn receive_timeout(fd: BorrowedFd<'_>) -> Option<std::time::Duration> {
-    getsockopt(&fd, sockopt::ReceiveTimeout).ok().and_then(duration)
+    getsockopt(&fd, sockopt::ReceiveTimeout)
+        .ok()
+        .and_then(duration)
 }
 
 /// SO_SNDTIMEO, None when unset.
 pub fn send_timeout(fd: BorrowedFd<'_>) -> Option<std::time::Duration> {
-    getsockopt(&fd, sockopt::SendTimeout).ok().and_then(duration)
+    getsockopt(&fd, sockopt::SendTimeout)
+        .ok()
+        .and_then(duration)
 }
 
 /// Clears a pending error of the stand-in (the true one is the socket model's).
@@ -71,7 +76,9 @@ pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
 pub fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::new(fd, PollFlags::empty())];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|n| n > 0)
-        && polled[0].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP))
+        && polled[0]
+            .revents()
+            .is_some_and(|r| r.contains(PollFlags::POLLHUP))
 }
 
 /// Bytes plugged into A so that it is not writable while a connection is being made.
@@ -90,13 +97,20 @@ pub fn plug(a: BorrowedFd<'_>) -> Result<Plug, Errno> {
     let mut bytes = 0;
     // Six on Linux 6; the bound only guards against a kernel that never refuses.
     while bytes < 4096 {
-        match send(a.as_raw_fd(), b"\0", MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        match send(
+            a.as_raw_fd(),
+            b"\0",
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        ) {
             Ok(n) => bytes += n,
             Err(Errno::EINTR) => {}
             Err(_) => break,
         }
     }
-    Ok(Plug { bytes, send_buffer: doubled / 2 })
+    Ok(Plug {
+        bytes,
+        send_buffer: doubled / 2,
+    })
 }
 
 /// First half of unplugging: A's buffer has its size again (a program that polls still sees it full until the drain).
@@ -126,7 +140,11 @@ impl Hidden {
     /// Binds `fd` inside `folder` (ours, 0700).
     pub fn bind(fd: BorrowedFd<'_>, folder: &Path) -> Result<Self, Errno> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let path = folder.join(format!("s{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
+        let path = folder.join(format!(
+            "s{}-{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        ));
         bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
         let kept = open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
         let _ = std::fs::remove_file(&path);
@@ -150,7 +168,10 @@ pub fn set_listening(a: BorrowedFd<'_>, backlog: i32) -> Result<(), Errno> {
 /// Takes a datagram end's peer away (connect(2) with AF_UNSPEC).
 #[allow(unsafe_code)]
 pub fn disconnect(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    let address = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    let address = libc::sockaddr {
+        sa_family: 0,
+        sa_data: [0; 14],
+    };
     // SAFETY: the fd is open, the address is valid for the length given.
     let result = unsafe { libc::connect(fd.as_raw_fd(), &raw const address, 16) };
     Errno::result(result).map(drop)
@@ -175,7 +196,10 @@ pub fn set_name(s: BorrowedFd<'_>, salt: u64, number: u64) -> Result<(), Errno> 
 /// The number [`set_name`] gave to the peer of `fd`.
 pub fn peer_number(fd: BorrowedFd<'_>, salt: u64) -> Option<u64> {
     let address: UnixAddr = getpeername(fd.as_raw_fd()).ok()?;
-    let rest = address.as_abstract()?.strip_prefix(b"netcon/")?.strip_prefix(&salt.to_be_bytes())?;
+    let rest = address
+        .as_abstract()?
+        .strip_prefix(b"netcon/")?
+        .strip_prefix(&salt.to_be_bytes())?;
     rest.try_into().ok().map(u64::from_be_bytes)
 }
 
@@ -205,7 +229,8 @@ impl Joiner {
 fn duration(time: nix::sys::time::TimeVal) -> Option<std::time::Duration> {
     let seconds = u64::try_from(time.tv_sec()).ok()?;
     let micros = u64::try_from(time.tv_usec()).ok()?;
-    let value = std::time::Duration::from_micros(seconds.checked_mul(1_000_000)?.checked_add(micros)?);
+    let value =
+        std::time::Duration::from_micros(seconds.checked_mul(1_000_000)?.checked_add(micros)?);
     (!value.is_zero()).then_some(value)
 }
 
@@ -220,13 +245,20 @@ mod tests {
     use super::*;
 
     fn folder() -> PathBuf {
-        let path = std::env::temp_dir().join(format!("netcon-unix-test-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let path = std::env::temp_dir().join(format!(
+            "netcon-unix-test-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         std::fs::create_dir_all(&path).unwrap();
         path
     }
 
     fn events(fd: &OwnedFd) -> PollFlags {
-        let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
+        let mut polled = [PollFd::new(
+            fd.as_fd(),
+            PollFlags::POLLIN | PollFlags::POLLOUT,
+        )];
         poll(&mut polled, PollTimeout::ZERO).unwrap();
         polled[0].revents().unwrap()
     }
@@ -245,7 +277,10 @@ mod tests {
         drain(s.as_fd(), plugged);
         assert_eq!(events(&a), PollFlags::POLLOUT);
         assert_eq!(getsockopt(&a, sockopt::SndBuf).unwrap(), before);
-        assert_eq!(recv(s.as_raw_fd(), &mut [0; 8], MsgFlags::MSG_DONTWAIT), Err(Errno::EAGAIN));
+        assert_eq!(
+            recv(s.as_raw_fd(), &mut [0; 8], MsgFlags::MSG_DONTWAIT),
+            Err(Errno::EAGAIN)
+        );
         std::fs::remove_dir(&dir).unwrap();
     }
 
@@ -257,7 +292,10 @@ mod tests {
         let s = joiner.join(a.as_fd()).unwrap();
         plug(a.as_fd()).unwrap();
         drop(s);
-        assert_eq!(events(&a), PollFlags::POLLIN | PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLHUP);
+        assert_eq!(
+            events(&a),
+            PollFlags::POLLIN | PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLHUP
+        );
         clear_error(a.as_fd());
         assert!(!events(&a).contains(PollFlags::POLLERR));
         std::fs::remove_dir(&dir).unwrap();

@@ -31,10 +31,17 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
         return Verdict::Fail(Errno::EINVAL);
     }
     let network = &on.entry.network;
-    let accepting = match network.lock().carriers.get(&on.entry.socket).map(|carrier| &carrier.role) {
+    let accepting = match network
+        .lock()
+        .carriers
+        .get(&on.entry.socket)
+        .map(|carrier| &carrier.role)
+    {
         Some(Role::Listening(listening)) => Arc::clone(&listening.accepting),
         Some(Role::Datagram(_)) => return Verdict::Fail(Errno::EOPNOTSUPP),
-        Some(Role::Idle | Role::Connecting(_) | Role::Linked(_)) | None => return Verdict::Fail(Errno::EINVAL),
+        Some(Role::Idle | Role::Connecting(_) | Role::Linked(_)) | None => {
+            return Verdict::Fail(Errno::EINVAL);
+        }
     };
     let a = match on.duplicate() {
         Ok(a) => a,
@@ -54,7 +61,12 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
         Attempt::WouldBlock if unix::is_nonblocking(a.as_fd()) => Verdict::Fail(Errno::EAGAIN),
         Attempt::WouldBlock => {
             let deadline = unix::receive_timeout(a.as_fd()).map(|limit| clock::now() + limit);
-            on.container.park(Parked { call: on.call.clone(), deadline, a, waiting: Waiting::Accept(accept) });
+            on.container.park(Parked {
+                call: on.call.clone(),
+                deadline,
+                a,
+                waiting: Waiting::Accept(accept),
+            });
             Verdict::Done
         }
     }
@@ -68,7 +80,10 @@ impl Accept {
         }
         let taken = {
             // Every accept on this listener comes through here: what poll shows cannot be taken by another before accept.
-            let _turn = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = self
+                .accepting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if !unix::is_readable(a.as_fd()) {
                 return Attempt::WouldBlock;
             }
@@ -84,7 +99,9 @@ impl Accept {
             return Attempt::WouldBlock;
         };
         let verdict = self.inject(node, call, &end, socket, flow);
-        self.network.lock().hand_over_waiting(node, &self.network, self.listener);
+        self.network
+            .lock()
+            .hand_over_waiting(node, &self.network, self.listener);
         Attempt::Over(verdict)
     }
 
@@ -92,26 +109,49 @@ impl Accept {
         let flow = FlowId(unix::peer_number(end.as_fd(), self.network.salt)?);
         let state = self.network.lock();
         // A connection that has ended meanwhile is still accepted, as Linux does; its link may be gone.
-        let socket = state.links.get(&flow).map_or_else(|| state.sockets.socket_of(flow), |link| Some(link.socket))?;
+        let socket = state
+            .links
+            .get(&flow)
+            .map_or_else(|| state.sockets.socket_of(flow), |link| Some(link.socket))?;
         Some((socket, flow))
     }
 
-    fn inject(&self, node: &Arc<Node>, call: &Call, end: &OwnedFd, socket: SocketId, flow: FlowId) -> Verdict {
-        let Ok(inode) = unix::inode(end.as_fd()) else { return Verdict::Fail(Errno::ENFILE) };
+    fn inject(
+        &self,
+        node: &Arc<Node>,
+        call: &Call,
+        end: &OwnedFd,
+        socket: SocketId,
+        flow: FlowId,
+    ) -> Verdict {
+        let Ok(inode) = unix::inode(end.as_fd()) else {
+            return Verdict::Fail(Errno::ENFILE);
+        };
         let peer = {
             let mut state = self.network.lock();
             let peer = state.sockets.peer_address(socket);
             if let Some(carrier) = state.carriers.get_mut(&socket) {
                 carrier.inode = Some(inode);
-                carrier.holder = Holder { tid: call.tid, fd: -1 };
+                carrier.holder = Holder {
+                    tid: call.tid,
+                    fd: -1,
+                };
             }
             peer
         };
-        node.adopt(inode, Entry { network: Arc::clone(&self.network), socket });
+        node.adopt(
+            inode,
+            Entry {
+                network: Arc::clone(&self.network),
+                socket,
+            },
+        );
         if self.address != 0
             && let Err(errno) = address::write(call, self.address, self.length, peer.ok())
         {
-            self.network.lock().close(clock::now(), &node.registry, socket, CloseHow::Reset);
+            self.network
+                .lock()
+                .close(clock::now(), &node.registry, socket, CloseHow::Reset);
             return Verdict::Fail(errno);
         }
         match notify::inject(call.notify(), call.id, end.as_fd(), self.cloexec) {
@@ -131,7 +171,14 @@ impl Accept {
     }
 
     /// The caller could not take the connection (EMFILE, or it died): it waits again, with what was already delivered.
-    fn put_back(&self, node: &Arc<Node>, end: &OwnedFd, socket: SocketId, flow: FlowId, inode: u64) {
+    fn put_back(
+        &self,
+        node: &Arc<Node>,
+        end: &OwnedFd,
+        socket: SocketId,
+        flow: FlowId,
+        inode: u64,
+    ) {
         let mut state = self.network.lock();
         node.registry.remove(inode, state.index, socket);
         if let Some(carrier) = state.carriers.get_mut(&socket) {

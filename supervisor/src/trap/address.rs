@@ -45,7 +45,11 @@ pub fn read(call: &Call, pointer: u64, length: u64) -> Result<Address, Errno> {
 /// Decodes the bytes of a struct sockaddr.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Address {
-    let Some(family) = bytes.get(..2).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes) else {
+    let Some(family) = bytes
+        .get(..2)
+        .and_then(|b| b.try_into().ok())
+        .map(u16::from_ne_bytes)
+    else {
         return Address::Short;
     };
     match i32::from(family) {
@@ -80,7 +84,12 @@ pub fn encode(address: SocketAddr) -> ([u8; V6_LEN], usize) {
 
 /// Writes `address` to (`pointer`, `*length_pointer`) as Linux does: cut to the room there is, the true length reported.
 /// None: no address, length 0 (what recvfrom on TCP says).
-pub fn write(call: &Call, pointer: u64, length_pointer: u64, address: Option<SocketAddr>) -> Result<(), Errno> {
+pub fn write(
+    call: &Call,
+    pointer: u64,
+    length_pointer: u64,
+    address: Option<SocketAddr>,
+) -> Result<(), Errno> {
     let mut room = [0_u8; 4];
     call.read(length_pointer, &mut room)?;
     let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| Errno::EINVAL)?;
@@ -93,7 +102,10 @@ pub fn write(call: &Call, pointer: u64, length_pointer: u64, address: Option<Soc
 fn v4(bytes: &[u8]) -> Option<SocketAddrV4> {
     let bytes = bytes.get(..V4_LEN)?;
     let port = u16::from_be_bytes([bytes[2], bytes[3]]);
-    Some(SocketAddrV4::new(Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]), port))
+    Some(SocketAddrV4::new(
+        Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]),
+        port,
+    ))
 }
 
 fn v6(bytes: &[u8]) -> Option<SocketAddrV6> {
@@ -101,7 +113,10 @@ fn v6(bytes: &[u8]) -> Option<SocketAddrV6> {
     let port = u16::from_be_bytes([fixed[2], fixed[3]]);
     let flow = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
     let ip: [u8; 16] = fixed[8..24].try_into().ok()?;
-    let scope = bytes.get(24..28).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    let scope = bytes
+        .get(24..28)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_ne_bytes);
     Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope))
 }
 
@@ -111,7 +126,12 @@ mod tests {
 
     #[test]
     fn addresses_round_trip() {
-        for text in ["10.77.0.1:80", "[fd77::1]:443", "0.0.0.0:0", "[::ffff:1.2.3.4]:9"] {
+        for text in [
+            "10.77.0.1:80",
+            "[fd77::1]:443",
+            "0.0.0.0:0",
+            "[::ffff:1.2.3.4]:9",
+        ] {
             let address: SocketAddr = text.parse().unwrap();
             let (bytes, n) = encode(address);
             assert_eq!(decode(&bytes[..n]), Address::Internet(address));

@@ -30,14 +30,23 @@ pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
     let name = match unix::Hidden::bind(a.as_fd(), &on.node.folder) {
         Ok(name) => name,
         // Another thread was faster; its end serves both.
-        Err(Kernel::EINVAL) => return existing(&on.entry.network.lock(), on.entry.socket).ok_or(Errno::EINVAL),
+        Err(Kernel::EINVAL) => {
+            return existing(&on.entry.network.lock(), on.entry.socket).ok_or(Errno::EINVAL);
+        }
         Err(error) => return Err(errno(error)),
     };
     name.connect(s.as_fd()).map_err(errno)?;
-    let end = Arc::new(DatagramEnd { s, name: Mutex::new(None), queue: Mutex::new(DatagramQueue::default()) });
+    let end = Arc::new(DatagramEnd {
+        s,
+        name: Mutex::new(None),
+        queue: Mutex::new(DatagramQueue::default()),
+    });
     let mut state = on.entry.network.lock();
     let token = Token::Datagram(on.entry.network.index, on.entry.socket);
-    on.node.data.watch(end.s.as_fd(), token).map_err(super::io_errno)?;
+    on.node
+        .data
+        .watch(end.s.as_fd(), token)
+        .map_err(super::io_errno)?;
     if let Some(carrier) = state.carriers.get_mut(&on.entry.socket) {
         carrier.role = Role::Datagram(Arc::clone(&end));
     }
@@ -47,7 +56,12 @@ pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
 
 /// connect(2) on a datagram socket.
 pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
-    let done = on.entry.network.lock().sockets.connect(clock::now(), on.entry.socket, to)?;
+    let done = on
+        .entry
+        .network
+        .lock()
+        .sockets
+        .connect(clock::now(), on.entry.socket, to)?;
     let a = on.duplicate()?;
     match done {
         Connect::Dissolved(_) => {
@@ -63,7 +77,8 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
             if !queue.connected {
                 let mut name = end.name.lock().unwrap_or_else(PoisonError::into_inner);
                 if name.is_none() {
-                    *name = Some(unix::Hidden::bind(end.s.as_fd(), &on.node.folder).map_err(errno)?);
+                    *name =
+                        Some(unix::Hidden::bind(end.s.as_fd(), &on.node.folder).map_err(errno)?);
                 }
                 if let Some(name) = name.as_ref() {
                     name.connect(a.as_fd()).map_err(errno)?;
@@ -76,7 +91,11 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
 }
 
 /// Sends one datagram of a trapped call, after what the program has sent natively.
-pub(super) fn transmit(on: &OnSocket<'_>, to: Option<SocketAddr>, payload: &[u8]) -> Result<usize, Errno> {
+pub(super) fn transmit(
+    on: &OnSocket<'_>,
+    to: Option<SocketAddr>,
+    payload: &[u8],
+) -> Result<usize, Errno> {
     let socket = on.entry.socket;
     let mut state = on.entry.network.lock();
     let end = existing(&state, socket);
@@ -95,11 +114,20 @@ pub(super) fn transmit(on: &OnSocket<'_>, to: Option<SocketAddr>, payload: &[u8]
 }
 
 /// Takes what the program has sent natively out of S, in order. At most a fair share at a time; true if more may wait.
-pub fn take_sent(state: &mut State, socket: SocketId, end: &DatagramEnd, scratch: &mut [u8]) -> bool {
+pub fn take_sent(
+    state: &mut State,
+    socket: SocketId,
+    end: &DatagramEnd,
+    scratch: &mut [u8],
+) -> bool {
     for _ in 0..64 {
         match recv(end.s.as_raw_fd(), scratch, MsgFlags::MSG_DONTWAIT) {
             Ok(n) => {
-                if let Err(errno) = state.sockets.udp_send(clock::now(), socket, None, &scratch[..n]) {
+                if let Err(errno) =
+                    state
+                        .sockets
+                        .udp_send(clock::now(), socket, None, &scratch[..n])
+                {
                     // The native send has already returned; the error is the next call's, as for an ICMP error.
                     state.sockets.set_error(socket, errno);
                 }
@@ -114,11 +142,18 @@ pub fn take_sent(state: &mut State, socket: SocketId, end: &DatagramEnd, scratch
 /// Puts waiting datagrams into A, as many as its rule allows.
 pub fn push(state: &mut State, socket: SocketId, end: &DatagramEnd) {
     // A trapped recv holds the queue; it pushes itself when it is done.
-    let Ok(mut queue) = end.queue.try_lock() else { return };
+    let Ok(mut queue) = end.queue.try_lock() else {
+        return;
+    };
     push_locked(state, socket, end, &mut queue);
 }
 
-pub(super) fn push_locked(state: &mut State, socket: SocketId, end: &DatagramEnd, queue: &mut DatagramQueue) {
+pub(super) fn push_locked(
+    state: &mut State,
+    socket: SocketId,
+    end: &DatagramEnd,
+    queue: &mut DatagramQueue,
+) {
     loop {
         if !queue.connected {
             if ioctl::output_queue(end.s.as_fd()).unwrap_or(0) > 0 {
@@ -126,8 +161,14 @@ pub(super) fn push_locked(state: &mut State, socket: SocketId, end: &DatagramEnd
             }
             queue.in_kernel = None;
         }
-        let Some(datagram) = queue.held.take().or_else(|| state.sockets.udp_recv(socket)) else { return };
-        match send(end.s.as_raw_fd(), &datagram.payload, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        let Some(datagram) = queue.held.take().or_else(|| state.sockets.udp_recv(socket)) else {
+            return;
+        };
+        match send(
+            end.s.as_raw_fd(),
+            &datagram.payload,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        ) {
             Ok(_) => queue.in_kernel = (!queue.connected).then_some(datagram.from),
             Err(Kernel::EAGAIN | Kernel::ENOBUFS | Kernel::EINTR) => {
                 queue.held = Some(datagram);
@@ -143,7 +184,9 @@ pub(super) fn push_locked(state: &mut State, socket: SocketId, end: &DatagramEnd
 pub(super) fn existing(state: &State, socket: SocketId) -> Option<Arc<DatagramEnd>> {
     match state.carriers.get(&socket).map(|carrier| &carrier.role) {
         Some(Role::Datagram(end)) => Some(Arc::clone(end)),
-        Some(Role::Idle | Role::Connecting(_) | Role::Linked(_) | Role::Listening(_)) | None => None,
+        Some(Role::Idle | Role::Connecting(_) | Role::Linked(_) | Role::Listening(_)) | None => {
+            None
+        }
     }
 }
 

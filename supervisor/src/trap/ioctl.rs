@@ -9,7 +9,11 @@ use std::os::fd::AsFd;
 
 /// On a descriptor that is not ours: SIOCOUTQ is the kernel's, interfaces there are none.
 pub(super) fn foreign(args: &[u64; 6]) -> Verdict {
-    if request(args) == libc::TIOCOUTQ { Verdict::Proceed } else { Verdict::Fail(Errno::ENODEV) }
+    if request(args) == libc::TIOCOUTQ {
+        Verdict::Proceed
+    } else {
+        Verdict::Fail(Errno::ENODEV)
+    }
 }
 
 /// On one of our sockets.
@@ -19,13 +23,22 @@ pub(super) fn on_socket(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     }
     let waiting = {
         let state = on.entry.network.lock();
-        match state.carriers.get(&on.entry.socket).map(|carrier| &carrier.role) {
+        match state
+            .carriers
+            .get(&on.entry.socket)
+            .map(|carrier| &carrier.role)
+        {
             Some(Role::Linked(flow)) => {
                 let ring = state.sockets.stack().send_queue(*flow);
-                let pair = state.links.get(flow).and_then(|link| queue::input_queue(link.s.as_fd()).ok()).unwrap_or(0);
+                let pair = state
+                    .links
+                    .get(flow)
+                    .and_then(|link| queue::input_queue(link.s.as_fd()).ok())
+                    .unwrap_or(0);
                 ring + pair
             }
-            Some(Role::Idle | Role::Connecting(_) | Role::Listening(_) | Role::Datagram(_)) | None => 0,
+            Some(Role::Idle | Role::Connecting(_) | Role::Listening(_) | Role::Datagram(_))
+            | None => 0,
         }
     };
     let reported = i32::try_from(waiting).unwrap_or(i32::MAX);

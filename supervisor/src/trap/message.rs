@@ -29,7 +29,9 @@ impl Buffers {
     /// Bytes they hold together.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.0.iter().fold(0, |sum, &(_, len)| sum.saturating_add(len))
+        self.0
+            .iter()
+            .fold(0, |sum, &(_, len)| sum.saturating_add(len))
     }
 
     /// Copies at most `limit` bytes out of the program.
@@ -96,9 +98,18 @@ impl Header {
             if len.cast_signed() < 0 {
                 return Err(Errno::EINVAL);
             }
-            buffers.push((u64_at(entry, 0), usize::try_from(len).map_err(|_| Errno::EINVAL)?));
+            buffers.push((
+                u64_at(entry, 0),
+                usize::try_from(len).map_err(|_| Errno::EINVAL)?,
+            ));
         }
-        Ok(Self { at, name: word(0), name_len, buffers: Buffers(buffers), control_len: word(40) })
+        Ok(Self {
+            at,
+            name: word(0),
+            name_len,
+            buffers: Buffers(buffers),
+            control_len: word(40),
+        })
     }
 
     /// Writes what recvmsg reports: no control data, flags, length of the name.
@@ -110,5 +121,8 @@ impl Header {
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_ne_bytes)
 }

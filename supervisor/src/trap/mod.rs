@@ -5,8 +5,8 @@
 //! descriptor the supervisor gives out is an Internet socket of the host. A call on one of our sockets is always answered
 //! here, except plain sendmsg and recvmsg on a stream, which the kernel runs on the AF_UNIX stand-in.
 
-pub mod address;
 mod accept;
+pub mod address;
 mod datagram;
 mod ioctl;
 pub mod message;
@@ -20,8 +20,8 @@ pub use accept::Accept;
 pub use datagram::push as push_datagrams;
 pub use datagram::take_sent as take_sent_datagrams;
 pub use receive::Receive;
-pub use transfer::Send;
 pub use stream::{attach, finish_connect, interrupt_connect};
+pub use transfer::Send;
 
 use crate::container::Container;
 use crate::network::Holder;
@@ -79,7 +79,11 @@ impl Call {
     /// Copies program memory. EFAULT; also when the call has died meanwhile and the thread may be another's.
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
         memory::read(self.tid, address, into).map_err(errno)?;
-        if self.is_valid() { Ok(()) } else { Err(Errno::EFAULT) }
+        if self.is_valid() {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
     }
 
     /// Writes program memory. EFAULT.
@@ -140,12 +144,21 @@ impl OnSocket<'_> {
     }
 
     fn holder(&self) -> Holder {
-        Holder { tid: self.call.tid, fd: self.fd }
+        Holder {
+            tid: self.call.tid,
+            fd: self.fd,
+        }
     }
 }
 
 /// Runs one trapped call to its verdict.
-pub fn handle(node: &Arc<Node>, container: &Arc<Container>, call: &Call, number: i32, args: &[u64; 6]) -> Verdict {
+pub fn handle(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    call: &Call,
+    number: i32,
+    args: &[u64; 6],
+) -> Verdict {
     let Some(trapped) = Trapped::from_number(number) else {
         // The filter traps nothing else; a foreign filter row must not leave the caller hanging.
         return Verdict::Fail(Errno::ENOSYS);
@@ -194,9 +207,20 @@ fn find<'a>(
     fd: i32,
 ) -> Result<Option<OnSocket<'a>>, Errno> {
     // An unreadable or absent descriptor is the kernel's to refuse (EBADF).
-    let Ok(Some(inode)) = task::socket_inode(call.tid, fd) else { return Ok(None) };
-    let Some(entry) = node.registry.find(inode) else { return Ok(None) };
-    let on = OnSocket { node, container, call, entry, inode, fd };
+    let Ok(Some(inode)) = task::socket_inode(call.tid, fd) else {
+        return Ok(None);
+    };
+    let Some(entry) = node.registry.find(inode) else {
+        return Ok(None);
+    };
+    let on = OnSocket {
+        node,
+        container,
+        call,
+        entry,
+        inode,
+        fd,
+    };
     if let Some(carrier) = on.entry.network.lock().carriers.get_mut(&on.entry.socket) {
         carrier.holder = on.holder();
     }

@@ -20,12 +20,20 @@ pub(super) fn release_dead(on: &OnSocket<'_>, holders: &[SocketId]) -> bool {
     for &holder in holders {
         let inode = {
             let state = on.entry.network.lock();
-            state.carriers.get(&holder).and_then(|carrier| carrier.inode)
+            state
+                .carriers
+                .get(&holder)
+                .and_then(|carrier| carrier.inode)
         };
         if let Some(inode) = inode
             && !on.node.diag.exists(inode)
         {
-            on.entry.network.lock().close(clock::now(), &on.node.registry, holder, CloseHow::Graceful);
+            on.entry.network.lock().close(
+                clock::now(),
+                &on.node.registry,
+                holder,
+                CloseHow::Graceful,
+            );
             any = true;
         }
     }
@@ -65,14 +73,32 @@ fn try_bind(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
 
 /// getsockname(2).
 pub(super) fn local(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
-    let address = on.entry.network.lock().sockets.local_address(on.entry.socket);
-    Verdict::from(address.and_then(|address| address::write(on.call, args[1], args[2], Some(address))).map(|()| 0))
+    let address = on
+        .entry
+        .network
+        .lock()
+        .sockets
+        .local_address(on.entry.socket);
+    Verdict::from(
+        address
+            .and_then(|address| address::write(on.call, args[1], args[2], Some(address)))
+            .map(|()| 0),
+    )
 }
 
 /// getpeername(2).
 pub(super) fn peer(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
-    let address = on.entry.network.lock().sockets.peer_address(on.entry.socket);
-    Verdict::from(address.and_then(|address| address::write(on.call, args[1], args[2], Some(address))).map(|()| 0))
+    let address = on
+        .entry
+        .network
+        .lock()
+        .sockets
+        .peer_address(on.entry.socket);
+    Verdict::from(
+        address
+            .and_then(|address| address::write(on.call, args[1], args[2], Some(address)))
+            .map(|()| 0),
+    )
 }
 
 /// getsockopt(2): the value is cut to the room there is, except where the model says otherwise.
@@ -86,7 +112,12 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     on.call.read(args[4], &mut room)?;
     let room = i32::from_ne_bytes(room);
     let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR;
-    let value = on.entry.network.lock().sockets.get_option(on.entry.socket, level, name)?;
+    let value = on
+        .entry
+        .network
+        .lock()
+        .sockets
+        .get_option(on.entry.socket, level, name)?;
     if is_error && value.as_bytes().iter().any(|&b| b != 0) {
         // The stand-in carries an error of its own; both are consumed together.
         if let Ok(a) = on.duplicate() {
@@ -113,5 +144,11 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     let used = length.min(LONGEST_OPTION);
     on.call.read(args[3], &mut bytes[..used])?;
     let mut state = on.entry.network.lock();
-    state.sockets.set_option(clock::now(), on.entry.socket, int(args[1]), int(args[2]), &bytes[..used])
+    state.sockets.set_option(
+        clock::now(),
+        on.entry.socket,
+        int(args[1]),
+        int(args[2]),
+        &bytes[..used],
+    )
 }

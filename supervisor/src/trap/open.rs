@@ -2,12 +2,12 @@
 //! Calls that make descriptors: socket, socketpair, pidfd_getfd.
 
 use super::{Call, Verdict, errno, int, io_errno};
+use crate::clock;
 use crate::container::Container;
 use crate::network::{Carrier, Holder, Role};
 use crate::node::Node;
 use crate::registry::Entry;
 use crate::sys::{notify, task, unix};
-use crate::clock;
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{CloseHow, Kind};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,12 @@ use std::sync::Arc;
 
 /// socket(2): a fresh AF_UNIX socket of the same kind, unconnected, whose poll state and errors are those of a fresh
 /// Internet socket. No copy is kept.
-pub(super) fn socket(node: &Arc<Node>, container: &Arc<Container>, call: &Call, args: &[u64; 6]) -> Verdict {
+pub(super) fn socket(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    call: &Call,
+    args: &[u64; 6],
+) -> Verdict {
     let (family, kind, protocol) = (int(args[0]), int(args[1]), int(args[2]));
     let flags = kind & !0xf;
     if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
@@ -40,21 +45,37 @@ pub(super) fn socket(node: &Arc<Node>, container: &Arc<Container>, call: &Call, 
     let (inode, a) = match made {
         Ok(made) => made,
         Err(errno) => {
-            state.sockets.close(clock::now(), socket, CloseHow::Graceful);
+            state
+                .sockets
+                .close(clock::now(), socket, CloseHow::Graceful);
             return Verdict::Fail(errno);
         }
     };
     let carrier = Carrier {
         inode: Some(inode),
-        holder: Holder { tid: call.tid, fd: -1 },
+        holder: Holder {
+            tid: call.tid,
+            fd: -1,
+        },
         container: container.id,
         origin: None,
         role: Role::Idle,
     };
     state.carriers.insert(socket, carrier);
     drop(state);
-    node.adopt(inode, Entry { network: Arc::clone(network), socket });
-    match notify::inject(call.notify(), call.id, a.as_fd(), flags & libc::SOCK_CLOEXEC != 0) {
+    node.adopt(
+        inode,
+        Entry {
+            network: Arc::clone(network),
+            socket,
+        },
+    );
+    match notify::inject(
+        call.notify(),
+        call.id,
+        a.as_fd(),
+        flags & libc::SOCK_CLOEXEC != 0,
+    ) {
         Ok(fd) => {
             drop(a);
             if let Some(carrier) = network.lock().carriers.get_mut(&socket)
@@ -65,7 +86,9 @@ pub(super) fn socket(node: &Arc<Node>, container: &Arc<Container>, call: &Call, 
             Verdict::Done
         }
         Err(error) => {
-            network.lock().close(clock::now(), &node.registry, socket, CloseHow::Graceful);
+            network
+                .lock()
+                .close(clock::now(), &node.registry, socket, CloseHow::Graceful);
             Verdict::Fail(io_errno(error))
         }
     }
@@ -79,7 +102,12 @@ pub(super) fn socketpair(_args: &[u64; 6]) -> Verdict {
 /// pidfd_getfd(2) inside one container; towards the outside it could fetch a host socket.
 ///
 /// Done here and not by the kernel: the pidfd's number could name another process a moment later.
-pub(super) fn pidfd_getfd(node: &Arc<Node>, container: &Arc<Container>, call: &Call, args: &[u64; 6]) -> Verdict {
+pub(super) fn pidfd_getfd(
+    node: &Arc<Node>,
+    container: &Arc<Container>,
+    call: &Call,
+    args: &[u64; 6],
+) -> Verdict {
     let fetched = fetch(node, container, call, int(args[0]), int(args[1]));
     let file = match fetched {
         Ok(file) => file,
@@ -94,7 +122,13 @@ pub(super) fn pidfd_getfd(node: &Arc<Node>, container: &Arc<Container>, call: &C
     }
 }
 
-fn fetch(node: &Node, container: &Container, call: &Call, pidfd: i32, fd: i32) -> Result<OwnedFd, Errno> {
+fn fetch(
+    node: &Node,
+    container: &Container,
+    call: &Call,
+    pidfd: i32,
+    fd: i32,
+) -> Result<OwnedFd, Errno> {
     let target = task::pidfd_target(call.tid, pidfd).ok_or(Errno::EBADF)?;
     if node.tasks.container_of(target) != Some(container.id) {
         return Err(Errno::EPERM);

@@ -52,21 +52,38 @@ pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Ve
     }
     if flags & libc::MSG_OOB != 0 {
         // Nothing urgent ever waits (tcp(7)); datagrams know none.
-        return Verdict::Fail(if kind == Kind::Stream { Errno::EINVAL } else { Errno::EOPNOTSUPP });
+        return Verdict::Fail(if kind == Kind::Stream {
+            Errno::EINVAL
+        } else {
+            Errno::EOPNOTSUPP
+        });
     }
     let a = match on.duplicate() {
         Ok(a) => a,
         Err(errno) => return Verdict::Fail(errno),
     };
-    let receive = Receive { network: Arc::clone(&on.entry.network), socket: on.entry.socket, kind, flags, into };
+    let receive = Receive {
+        network: Arc::clone(&on.entry.network),
+        socket: on.entry.socket,
+        kind,
+        flags,
+        into,
+    };
     match receive.attempt(on.call, &a) {
         Attempt::Over(verdict) => verdict,
-        Attempt::WouldBlock if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) => {
+        Attempt::WouldBlock
+            if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) =>
+        {
             Verdict::Fail(Errno::EAGAIN)
         }
         Attempt::WouldBlock => {
             let deadline = unix::receive_timeout(a.as_fd()).map(|limit| clock::now() + limit);
-            on.container.park(Parked { call: on.call.clone(), deadline, a, waiting: Waiting::Receive(receive) });
+            on.container.park(Parked {
+                call: on.call.clone(),
+                deadline,
+                a,
+                waiting: Waiting::Receive(receive),
+            });
             Verdict::Done
         }
     }
@@ -87,14 +104,20 @@ impl Receive {
             return Attempt::Over(Verdict::Done);
         }
         match &self.into {
-            Into::Plain { buffers, address, length } => self.one(a, buffers, |message| {
+            Into::Plain {
+                buffers,
+                address,
+                length,
+            } => self.one(a, buffers, |message| {
                 let n = self.deliver(call, buffers, &message)?;
                 if *address != 0 {
                     address::write(call, *address, *length, message.from)?;
                 }
                 Ok(n)
             }),
-            Into::Header(header) => self.one(a, &header.buffers, |message| self.fill(call, header, &message)),
+            Into::Header(header) => self.one(a, &header.buffers, |message| {
+                self.fill(call, header, &message)
+            }),
             Into::Headers(headers) => self.many(call, a, headers),
         }
     }
@@ -117,7 +140,12 @@ impl Receive {
         Attempt::Over(Verdict::Return(count))
     }
 
-    fn one(&self, a: &OwnedFd, buffers: &Buffers, deliver: impl FnOnce(Received) -> Result<i64, Errno>) -> Attempt {
+    fn one(
+        &self,
+        a: &OwnedFd,
+        buffers: &Buffers,
+        deliver: impl FnOnce(Received) -> Result<i64, Errno>,
+    ) -> Attempt {
         if let Err(errno) = self.pending_error() {
             return Attempt::Over(Verdict::Fail(errno));
         }
@@ -136,17 +164,27 @@ impl Receive {
     fn pending_error(&self) -> Result<(), Errno> {
         match self.kind {
             Kind::Stream => Ok(()),
-            Kind::Datagram => self.network.lock().sockets.take_error(self.socket).map_or(Ok(()), Err),
+            Kind::Datagram => self
+                .network
+                .lock()
+                .sockets
+                .take_error(self.socket)
+                .map_or(Ok(()), Err),
         }
     }
 
     fn take_bytes(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
         let mut data = vec![0; room.min(MAX_BYTES)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
+        let flags =
+            MsgFlags::MSG_DONTWAIT | MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
         match retry(|| recv(a.as_raw_fd(), &mut data, flags)) {
             Ok(n) => {
                 data.truncate(n);
-                Ok(Some(Received { data, full: n, from: None }))
+                Ok(Some(Received {
+                    data,
+                    full: n,
+                    from: None,
+                }))
             }
             Err(Kernel::EAGAIN) => Ok(None),
             // An unconnected AF_UNIX stream says EINVAL.
@@ -161,14 +199,21 @@ impl Receive {
         let mut queue = datagram::lock(&end);
         let peek = self.flags & libc::MSG_PEEK != 0;
         let mut data = vec![0; room.min(MAX_DATAGRAM)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC | MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
+        let flags = MsgFlags::MSG_DONTWAIT
+            | MsgFlags::MSG_TRUNC
+            | MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
         let mut again = true;
         let message = loop {
             match retry(|| recv(a.as_raw_fd(), &mut data, flags)) {
                 Ok(full) => {
                     data.truncate(full);
-                    let known = if peek { queue.in_kernel } else { queue.in_kernel.take() };
-                    let from = known.or_else(|| self.network.lock().sockets.peer_address(self.socket).ok());
+                    let known = if peek {
+                        queue.in_kernel
+                    } else {
+                        queue.in_kernel.take()
+                    };
+                    let from = known
+                        .or_else(|| self.network.lock().sockets.peer_address(self.socket).ok());
                     break Some(Received { data, full, from });
                 }
                 // Nothing, or a native reader took it: the next one, if there is one.
@@ -190,8 +235,16 @@ impl Receive {
 
     fn deliver(&self, call: &Call, buffers: &Buffers, message: &Received) -> Result<i64, Errno> {
         let discard = self.kind == Kind::Stream && self.flags & libc::MSG_TRUNC != 0;
-        let copied = if discard { message.data.len() } else { buffers.scatter(call, &message.data)? };
-        let reported = if self.kind == Kind::Datagram && self.flags & libc::MSG_TRUNC != 0 { message.full } else { copied };
+        let copied = if discard {
+            message.data.len()
+        } else {
+            buffers.scatter(call, &message.data)?
+        };
+        let reported = if self.kind == Kind::Datagram && self.flags & libc::MSG_TRUNC != 0 {
+            message.full
+        } else {
+            copied
+        };
         i64::try_from(reported).map_err(|_| Errno::EINVAL)
     }
 

