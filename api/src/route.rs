@@ -14,13 +14,10 @@ pub const MAX_BODY: usize = 1 << 20;
 /// 404 for a path that does not exist, 405 for a method it has not, 400 for a body that is not what it should be.
 pub fn route(method: &str, path: &str, body: &[u8]) -> Result<Command, ApiError> {
     let path = path.split_once('?').map_or(path, |(path, _)| path);
-    let parts: Vec<String> = path
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .map(decode)
-        .collect::<Option<_>>()
-        .ok_or_else(|| unknown(path))?;
+    let parts = parts(path).ok_or_else(|| unknown(path))?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    // HEAD is GET whose body the server leaves out (RFC 9110, section 9.3.2).
+    let method = if method == "HEAD" { "GET" } else { method };
     match (parts.as_slice(), method) {
         (["status"], "GET") => Ok(Command::Status),
         (["health"], "GET") => Ok(Command::Health),
@@ -44,20 +41,31 @@ pub fn route(method: &str, path: &str, body: &[u8]) -> Result<Command, ApiError>
             .parse()
             .map(Command::ContainerShow)
             .map_err(|_| ApiError::new(404, "not_found", "A container is named by its number.")),
-        (
-            ["status" | "health" | "containers"]
-            | ["containers", _]
-            | ["networks" | "network"]
-            | ["networks" | "network", _]
-            | ["networks" | "network", _, "peers"]
-            | ["networks" | "network", _, "peers", _],
-            _,
-        ) => Err(ApiError::new(
-            405,
-            "method",
-            format!("{path} does not take {method}."),
-        )),
-        _ => Err(unknown(path)),
+        _ => match methods(path) {
+            Some(methods) => Err(ApiError::new(
+                405,
+                "method",
+                format!("{path} does not take {method}; it takes {methods}."),
+            )),
+            None => Err(unknown(path)),
+        },
+    }
+}
+
+/// The methods of a path, as in an Allow header; None if there is no such path.
+#[must_use]
+pub fn methods(path: &str) -> Option<&'static str> {
+    let parts = parts(path.split_once('?').map_or(path, |(path, _)| path))?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        ["status" | "health" | "containers"] | ["containers", _] => Some("GET, HEAD"),
+        ["networks" | "network"] | ["networks" | "network", _, "peers"] => Some("GET, HEAD, POST"),
+        // Also a network of that name: GET and DELETE are for it.
+        ["networks" | "network", "import"] => Some("GET, HEAD, POST, DELETE"),
+        ["networks" | "network", _] | ["networks" | "network", _, "peers", _] => {
+            Some("GET, HEAD, DELETE")
+        }
+        _ => None,
     }
 }
 
@@ -134,6 +142,14 @@ fn unknown(path: &str) -> ApiError {
         "not_found",
         format!("There is no {path}; see /status, /networks, /containers."),
     )
+}
+
+/// The parts of a path, decoded; None if one of them is not text.
+fn parts(path: &str) -> Option<Vec<String>> {
+    path.split('/')
+        .filter(|part| !part.is_empty())
+        .map(decode)
+        .collect()
 }
 
 /// Percent-decoding (RFC 3986 2.1); None if it is not UTF-8 or not complete.

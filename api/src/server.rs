@@ -1,61 +1,111 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Serves one accepted connection. Bounds: headers and body have sizes and times; the caller bounds the connections.
+//! HTTP/1.1 on one accepted stream.
+//!
+//! [`serve`] owns a connection from its first byte to its end. A request passes, in this order: where it comes from
+//! ([`check_origin`]), its body, [`route`], [`Handler::handle`]. An error of any of them is an answer with the error's JSON.
+//!
+//! Bounds: [`LARGEST_HEAD`] and [`HEAD_TIME`] for the head of a request, idle time before it included; [`MAX_BODY`] and
+//! [`BODY_TIME`] for its body; [`WRITE_TIME`] for a client that does not take its answer. A connection that passes one of
+//! them is closed, after an answer where one is still possible. The caller of [`serve`] bounds the connections.
 
-use crate::command::{Answer, ApiError};
-use crate::route::{MAX_BODY, check_origin, route};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, REFERER};
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+mod patient;
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::patient::Patient;
+use crate::command::{Answer, ApiError};
 pub use crate::command::{Caller, Handler};
+use crate::route::{MAX_BODY, check_origin, methods, route};
 
-/// Time for the headers, and again for the body, of one request; also how long a connection may idle.
-const TIME: Duration = Duration::from_secs(30);
-/// Bytes of all headers.
-const MAX_HEADERS: usize = 32 * 1024;
+/// Largest head of a request (request line and headers), in bytes.
+pub const LARGEST_HEAD: usize = 32 * 1024;
+/// Time for the head of a request to arrive, from the end of the one before.
+pub const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Time for the body of a request to arrive.
+pub const BODY_TIME: Duration = Duration::from_secs(10);
+/// Longest time in which the client takes no byte of an answer.
+pub const WRITE_TIME: Duration = Duration::from_secs(10);
 
-/// Answers requests of `caller` until the connection ends.
+/// Serves a connection to its end. That the caller may ask has been established before.
 ///
 /// # Errors
-/// What hyper says of a connection that failed.
+/// When the connection fails, or its client breaks HTTP or a bound of the head.
 pub async fn serve<S, H>(stream: S, caller: Caller, handler: Arc<H>) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Handler + 'static,
+    H: Handler + ?Sized + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let handler = Arc::clone(&handler);
-        async move { Ok::<_, Infallible>(respond(answer(request, caller, &*handler).await)) }
+        async move {
+            let path = request.uri().path().to_owned();
+            let result = answer(request, caller, &*handler).await;
+            Ok::<_, Infallible>(response(&path, &result))
+        }
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(TIME)
-        .max_buf_size(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(LARGEST_HEAD)
+        // A client may say that it has nothing more to ask and still wants its answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service)
         .await
 }
 
-async fn answer<H: Handler>(
+async fn answer<H: Handler + ?Sized>(
     request: Request<Incoming>,
     caller: Caller,
     handler: &H,
 ) -> Result<Answer, ApiError> {
-    let header = |name: HeaderName| {
-        request
-            .headers()
-            .get(name)
-            .map(|value| value.to_str().unwrap_or("not text"))
-    };
-    check_origin(header(HOST), header(ORIGIN), header(REFERER))?;
-    let method = request.method().as_str().to_owned();
-    let path = request.uri().path().to_owned();
+    check_source(request.uri(), request.headers())?;
+    let (head, body) = request.into_parts();
+    let body = read(body).await?;
+    let command = route(head.method.as_str(), head.uri.path(), &body)?;
+    handler.handle(caller, command)
+}
+
+/// Looks at every place where a request can say to whom it goes and where it comes from.
+fn check_source(target: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    // What is no text is nobody's name: it is refused as a foreign one.
+    let text = |value: &HeaderValue| value.to_str().unwrap_or("?").to_owned();
+    // The authority of an absolute request target goes before Host (RFC 9112, section 3.2.2); both must be right.
+    let authority = target.authority().map(ToString::to_string);
+    let hosts = headers.get_all(header::HOST).iter().map(text);
+    for host in hosts.chain(authority) {
+        check_origin(Some(&host), None, None)?;
+    }
+    for origin in headers.get_all(header::ORIGIN).iter().map(text) {
+        check_origin(None, Some(&origin), None)?;
+    }
+    for referer in headers.get_all(header::REFERER).iter().map(text) {
+        check_origin(None, None, Some(&referer))?;
+    }
+    // Browsers say so even where Origin and Referer are left out (Fetch Metadata, section 2.3).
+    let site = headers.get_all(HeaderName::from_static("sec-fetch-site"));
+    if site.iter().any(|site| site == "cross-site") {
+        return Err(ApiError::new(
+            403,
+            "forbidden",
+            "Requests from web pages of other sites are refused.",
+        ));
+    }
+    Ok(())
+}
+
+async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::new(
             413,
@@ -64,21 +114,29 @@ async fn answer<H: Handler>(
         )
     };
     // What is announced is refused at once, not when it has arrived.
-    if usize::try_from(request.body().size_hint().lower())
-        .map_or(true, |announced| announced > MAX_BODY)
-    {
-        return Err(too_large());
+    let announced = usize::try_from(body.size_hint().lower());
+    if announced.is_ok_and(|announced| announced <= MAX_BODY) {
+        match tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await {
+            Ok(Ok(whole)) => Ok(whole.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(_broken_off)) => Err(ApiError::new(
+                400,
+                "invalid",
+                "The body of the request is not complete.",
+            )),
+            Err(_elapsed) => Err(ApiError::new(
+                408,
+                "too_slow",
+                "The request did not arrive in time.",
+            )),
+        }
+    } else {
+        Err(too_large())
     }
-    let body = tokio::time::timeout(TIME, Limited::new(request.into_body(), MAX_BODY).collect())
-        .await
-        .map_err(|_| ApiError::new(408, "too_slow", "The request did not arrive in time."))?
-        .map_err(|_| too_large())?
-        .to_bytes();
-    handler.handle(caller, route(&method, &path, &body)?)
 }
 
-fn respond(answer: Result<Answer, ApiError>) -> Response<Full<Bytes>> {
-    let (status, json) = match &answer {
+fn response(path: &str, result: &Result<Answer, ApiError>) -> Response<Full<Bytes>> {
+    let (status, json) = match result {
         Ok(answer) => (200, serde_json::to_vec_pretty(answer)),
         Err(error) => (
             error.status,
@@ -97,61 +155,19 @@ fn respond(answer: Result<Answer, ApiError>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    // Required with a 405 (RFC 9110, section 15.5.6).
+    if let (405, Some(methods)) = (status, methods(path)) {
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+    }
     response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::command::Command;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    struct Fake;
-    impl Handler for Fake {
-        fn handle(&self, _: Caller, command: Command) -> Result<Answer, ApiError> {
-            if command == Command::Health {
-                return Ok(Answer::Health {
-                    online: true,
-                    version: "1".into(),
-                });
-            }
-            Err(ApiError::new(404, "not_found", "No."))
-        }
-    }
-
-    async fn exchange(request: &str) -> String {
-        let (mut ours, theirs) = tokio::io::duplex(1 << 16);
-        let served = tokio::spawn(serve(theirs, Caller { uid: 1 }, Arc::new(Fake)));
-        ours.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        ours.read_to_string(&mut answer).await.unwrap();
-        let _ = served.await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn answers_and_refusals() {
-        let ok =
-            exchange("GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
-        assert!(ok.starts_with("HTTP/1.1 200"), "{ok}");
-        assert!(
-            ok.ends_with("\"online\": true,\n  \"version\": \"1\"\n}\n"),
-            "{ok}"
-        );
-        let rebound =
-            exchange("GET /health HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n")
-                .await;
-        assert!(rebound.starts_with("HTTP/1.1 403"), "{rebound}");
-        let missing =
-            exchange("GET /x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
-        assert!(missing.contains("\"code\": \"not_found\""), "{missing}");
-        let long = format!(
-            "POST /networks HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-            MAX_BODY + 1
-        );
-        assert!(exchange(&long).await.starts_with("HTTP/1.1 413"));
-    }
 }

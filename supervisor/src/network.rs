@@ -76,6 +76,14 @@ pub struct State {
 }
 
 impl State {
+    /// A socket's listener.
+    pub fn listening_mut(&mut self, socket: SocketId) -> Option<&mut Listening> {
+        match self.carriers.get_mut(&socket).map(|carrier| &mut carrier.role) {
+            Some(Role::Listening(listening)) => Some(listening),
+            Some(Role::Idle | Role::Connecting(_) | Role::Linked(_) | Role::Datagram(_)) | None => None,
+        }
+    }
+
     /// Forgets a socket whose last reference in any program is gone (or that never reached one).
     pub fn close(&mut self, now: Instant, registry: &Registry, socket: SocketId, how: CloseHow) {
         let Some(carrier) = self.carriers.remove(&socket) else {
@@ -161,8 +169,11 @@ pub struct Listening {
     pub listener: ListenerId,
     /// The way to A; None while A is being made a listener.
     pub name: Option<Arc<Hidden>>,
-    /// Established connections that A's backlog had no room for; the engine is paused meanwhile, so this is bounded by
-    /// its half-open bound.
+    /// Connections that may wait to be accepted: the backlog and one.
+    pub places: usize,
+    /// Connections that wait in A. At `places` the engine is paused: Linux drops a SYN then.
+    pub queued: usize,
+    /// Established connections that came while there was no place; bounded by the engine's bound of half-open ones.
     pub overflow: VecDeque<(SocketId, FlowId)>,
     /// Held from "is a connection there" to accept: nobody else may take it in between, or accept would block.
     pub accepting: Arc<Mutex<()>>,

@@ -286,7 +286,9 @@ impl Attendant<'_> {
                     },
                 }
             }
-            Waiting::Accept(accept) => accept.attempt(self.node, &parked.call, &parked.a),
+            Waiting::Accept(accept) => {
+                accept.attempt(self.node, self.container.id, &parked.call, &parked.a)
+            },
             Waiting::Receive(receive) => receive.attempt(&parked.call, &parked.a),
             Waiting::Send(send) => send.attempt(&parked.call, &parked.a),
         };

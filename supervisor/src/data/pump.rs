@@ -187,14 +187,8 @@ impl State {
         match self.try_hand_over(node, network, listener, socket, flow) {
             Ok(()) => {}
             Err(Kernel::EAGAIN) => {
-                if let Some(Carrier {
-                    role: Role::Listening(listening),
-                    ..
-                }) = self.carriers.get_mut(&listener)
-                {
+                if let Some(listening) = self.listening_mut(listener) {
                     listening.overflow.push_back((socket, flow));
-                    let id = listening.listener;
-                    self.sockets.stack_mut().set_paused(id, true);
                 }
             }
             Err(error) => {
@@ -202,12 +196,19 @@ impl State {
                 self.close(clock::now(), &node.registry, socket, CloseHow::Reset);
                 if error == Kernel::ECONNREFUSED {
                     // Its program is gone.
-                    self.close(clock::now(), &node.registry, listener, CloseHow::Graceful);
+                    self.close(
+                        clock::now(),
+                        &node.registry,
+                        listener,
+                        CloseHow::Graceful,
+                    );
                 }
             }
         }
+        self.pause_if_full(listener);
     }
 
+    /// EAGAIN: no place now.
     fn try_hand_over(
         &mut self,
         node: &Arc<Node>,
@@ -216,13 +217,10 @@ impl State {
         socket: SocketId,
         flow: FlowId,
     ) -> Result<(), Kernel> {
-        let Some(Carrier {
-            role: Role::Listening(listening),
-            ..
-        }) = self.carriers.get(&listener)
-        else {
-            return Err(Kernel::ECONNABORTED);
-        };
+        let listening = self.listening_mut(listener).ok_or(Kernel::ECONNABORTED)?;
+        if listening.queued >= listening.places {
+            return Err(Kernel::EAGAIN);
+        }
         // Not named yet: listen(2) is still at work and hands over itself.
         let name = listening.name.clone().ok_or(Kernel::EAGAIN)?;
         let s = unix::new(unix::End::Stream, true)?;
@@ -231,34 +229,47 @@ impl State {
         node.data
             .watch(s.as_fd(), Token::Flow(network.index, flow))
             .map_err(|_| Kernel::ENOSPC)?;
-        let link = Link::new(s, socket);
-        self.links.insert(flow, link);
+        if let Some(listening) = self.listening_mut(listener) {
+            listening.queued += 1;
+        }
+        self.links.insert(flow, Link::new(s, socket));
         self.ready.push_back(flow);
         Ok(())
     }
 
-    /// Tries again what a full listener left over.
+    /// Linux drops a SYN while no place is free.
+    fn pause_if_full(&mut self, listener: SocketId) {
+        if let Some(listening) = self.listening_mut(listener) {
+            let full = listening.queued >= listening.places || !listening.overflow.is_empty();
+            let id = listening.listener;
+            self.sockets.stack_mut().set_paused(id, full);
+        }
+    }
+
+    /// A connection was taken out of the listener's queue.
+    pub fn dequeued(&mut self, listener: SocketId) {
+        if let Some(listening) = self.listening_mut(listener) {
+            listening.queued = listening.queued.saturating_sub(1);
+        }
+    }
+
+    /// Hands over what waits for a place, as far as there are places.
     pub fn hand_over_waiting(
         &mut self,
         node: &Arc<Node>,
         network: &Arc<Network>,
         listener: SocketId,
     ) {
-        let Some(Carrier {
-            role: Role::Listening(listening),
-            ..
-        }) = self.carriers.get_mut(&listener)
-        else {
+        let Some(listening) = self.listening_mut(listener) else {
             return;
         };
-        if listening.overflow.is_empty() {
-            return;
-        }
-        let (waiting, id) = (std::mem::take(&mut listening.overflow), listening.listener);
-        self.sockets.stack_mut().set_paused(id, false);
+        let free = listening.places.saturating_sub(listening.queued);
+        let now = free.min(listening.overflow.len());
+        let waiting: Vec<_> = listening.overflow.drain(..now).collect();
         for (socket, flow) in waiting {
             self.hand_over(node, network, listener, socket, flow);
         }
+        self.pause_if_full(listener);
         node.data.wake();
     }
 
@@ -388,10 +399,21 @@ impl State {
 
     /// The peer has reset, and everything that came before is with the program.
     fn finish_reset(&mut self, cx: Context<'_>, flow: FlowId) {
+        let Some(link) = self.links.get(&flow) else {
+            return;
+        };
+        let accepted = self
+            .carriers
+            .get(&link.socket)
+            .is_some_and(|carrier| carrier.inode.is_some());
+        self.sockets.stack_mut().abort(cx.now, flow);
+        if !accepted {
+            // It is still accepted, and fails then; accept ends it.
+            return;
+        }
         let Some(link) = self.links.remove(&flow) else {
             return;
         };
-        self.sockets.stack_mut().abort(cx.now, flow);
         let Some(carrier) = self.carriers.get_mut(&link.socket) else {
             return;
         };

@@ -11,7 +11,8 @@ use crate::sys::{notify, unix};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{CloseHow, SocketId};
 use netcon_netstack::stack::FlowId;
-use std::os::fd::{AsFd, OwnedFd};
+use nix::sys::socket::{MsgFlags, send};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// An accept that may have to wait.
@@ -56,7 +57,7 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
         nonblocking: flags & libc::SOCK_NONBLOCK != 0,
         cloexec: flags & libc::SOCK_CLOEXEC != 0,
     };
-    match accept.attempt(on.node, on.call, &a) {
+    match accept.attempt(on.node, on.container.id, on.call, &a) {
         Attempt::Over(verdict) => verdict,
         Attempt::WouldBlock if unix::is_nonblocking(a.as_fd()) => Verdict::Fail(Errno::EAGAIN),
         Attempt::WouldBlock => {
@@ -74,7 +75,13 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
 
 impl Accept {
     /// Takes one connection out of the listener, if there is one.
-    pub fn attempt(&self, node: &Arc<Node>, call: &Call, a: &OwnedFd) -> Attempt {
+    pub fn attempt(
+        &self,
+        node: &Arc<Node>,
+        container: u64,
+        call: &Call,
+        a: &OwnedFd,
+    ) -> Attempt {
         if !call.is_valid() {
             return Attempt::Over(Verdict::Done);
         }
@@ -90,7 +97,10 @@ impl Accept {
             unix::accept(a.as_fd(), self.nonblocking)
         };
         let end = match taken {
-            Ok(end) => end,
+            Ok(end) => {
+                self.network.lock().dequeued(self.listener);
+                end
+            }
             Err(nix::errno::Errno::EAGAIN) => return Attempt::WouldBlock,
             Err(error) => return Attempt::Over(Verdict::Fail(errno(error))),
         };
@@ -98,7 +108,7 @@ impl Accept {
             // Not one of ours; impossible through a hidden name, and of no use to the program.
             return Attempt::WouldBlock;
         };
-        let verdict = self.inject(node, call, &end, socket, flow);
+        let verdict = self.inject(node, call, &end, socket, flow, container);
         self.network
             .lock()
             .hand_over_waiting(node, &self.network, self.listener);
@@ -123,6 +133,7 @@ impl Accept {
         end: &OwnedFd,
         socket: SocketId,
         flow: FlowId,
+        container: u64,
     ) -> Verdict {
         let Ok(inode) = unix::inode(end.as_fd()) else {
             return Verdict::Fail(Errno::ENFILE);
@@ -130,12 +141,25 @@ impl Accept {
         let peer = {
             let mut state = self.network.lock();
             let peer = state.sockets.peer_address(socket);
+            let reset = state.links.get(&flow).is_some_and(|link| link.reset);
             if let Some(carrier) = state.carriers.get_mut(&socket) {
                 carrier.inode = Some(inode);
+                carrier.container = container;
                 carrier.holder = Holder {
                     tid: call.tid,
                     fd: -1,
                 };
+                if reset {
+                    carrier.role = Role::Idle;
+                }
+            }
+            if reset && let Some(link) = state.links.remove(&flow) && !link.fin_delivered {
+                // Unread data in S when it closes makes A fail with ECONNRESET after what A still has to read.
+                let _ = send(
+                    end.as_raw_fd(),
+                    b"\0",
+                    MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+                );
             }
             peer
         };

@@ -223,6 +223,8 @@ fn find<'a>(
     };
     if let Some(carrier) = on.entry.network.lock().carriers.get_mut(&on.entry.socket) {
         carrier.holder = on.holder();
+        // It may have been passed from another one: who uses it now hears of it.
+        carrier.container = container.id;
     }
     Ok(Some(on))
 }

@@ -43,18 +43,30 @@ fn try_listen(on: &OnSocket<'_>, backlog: i32) -> Result<(), Errno> {
         BindError::Errno(errno) => errno,
     })?;
     // Linux takes it as unsigned and caps it at net.core.somaxconn.
-    let backlog = if (0..=4096).contains(&backlog) {
+    let backlog = if (0..=SOMAXCONN).contains(&backlog) {
         backlog
     } else {
-        4096
+        SOMAXCONN
     };
+    // Linux lets one more wait.
+    let places = usize::try_from(backlog).unwrap_or(0) + 1;
     let a = on.duplicate()?;
     match started {
-        Listen::Updated(_) => return unix::set_listening(a.as_fd(), backlog).map_err(errno),
+        Listen::Updated(_) => {
+            unix::set_listening(a.as_fd(), backlog).map_err(errno)?;
+            let mut state = network.lock();
+            if let Some(listening) = state.listening_mut(socket) {
+                listening.places = places;
+            }
+            state.hand_over_waiting(on.node, network, socket);
+            return Ok(());
+        }
         Listen::Started(listener) => {
             let listening = Listening {
                 listener,
                 name: None,
+                places,
+                queued: 0,
                 overflow: VecDeque::new(),
                 accepting: Arc::new(Mutex::new(())),
             };
@@ -63,17 +75,26 @@ fn try_listen(on: &OnSocket<'_>, backlog: i32) -> Result<(), Errno> {
             }
         }
     }
-    let name = unix::Hidden::bind(a.as_fd(), &on.node.folder).map_err(errno)?;
+    let (name, a) = match unix::Hidden::bind(a.as_fd(), &on.node.folder) {
+        // It listened before and was shut down.
+        Err(nix::errno::Errno::EINVAL) => {
+            let fresh = renew(on.node, on.call, network, socket, &a, on.fd)?;
+            (unix::Hidden::bind(fresh.as_fd(), &on.node.folder), fresh)
+        }
+        bound => (bound, a),
+    };
+    let name = name.map_err(errno)?;
     unix::set_listening(a.as_fd(), backlog).map_err(errno)?;
     let mut state = network.lock();
-    if let Some(carrier) = state.carriers.get_mut(&socket)
-        && let Role::Listening(listening) = &mut carrier.role
-    {
+    if let Some(listening) = state.listening_mut(socket) {
         listening.name = Some(Arc::new(name));
     }
     state.hand_over_waiting(on.node, network, socket);
     Ok(())
 }
+
+/// net.core.somaxconn.
+const SOMAXCONN: i32 = 4096;
 
 /// connect(2).
 pub(super) fn connect(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
@@ -205,9 +226,23 @@ fn join(
         Err(nix::errno::Errno::EISCONN) => {}
         result => return result.map(|s| (s, None)).map_err(errno),
     }
+    let fresh = renew(node, call, network, socket, a, fd)?;
+    let s = node.join(fresh.as_fd()).map_err(errno)?;
+    Ok((s, Some(fresh)))
+}
+
+/// Replaces the program's end, which AF_UNIX cannot bring back to its beginning, by a fresh one under the same number.
+/// Other descriptors of the old one stay behind.
+fn renew(
+    node: &Arc<Node>,
+    call: &Call,
+    network: &Arc<Network>,
+    socket: SocketId,
+    a: &OwnedFd,
+    fd: i32,
+) -> Result<OwnedFd, Errno> {
     let fresh = unix::new(unix::End::Stream, unix::is_nonblocking(a.as_fd())).map_err(errno)?;
     let inode = unix::inode(fresh.as_fd()).map_err(io_errno)?;
-    let s = node.join(fresh.as_fd()).map_err(errno)?;
     let number = u32::try_from(fd).map_err(|_| Errno::EBADF)?;
     let cloexec = task::is_cloexec(call.tid, fd);
     {
@@ -227,7 +262,7 @@ fn join(
         },
     );
     notify::replace(call.notify(), call.id, fresh.as_fd(), number, cloexec).map_err(io_errno)?;
-    Ok((s, Some(fresh)))
+    Ok(fresh)
 }
 
 /// Brings the outcome of an attempt to the program, if it is known. `waiter`: the blocking call that waits for it.
@@ -245,6 +280,10 @@ pub fn finish_connect(
     };
     let outcome = connecting.outcome?;
     let flow = connecting.flow;
+    if connecting.plugged.is_none() && waiter.is_none() {
+        // The call that plugs, or that is about to wait, comes back here.
+        return None;
+    }
     let plugged = connecting.plugged.take();
     match outcome {
         Err(errno) => {
@@ -259,10 +298,6 @@ pub fn finish_connect(
             Some(Verdict::Fail(errno))
         }
         Ok(()) => {
-            if plugged.is_none() && waiter.is_none() {
-                // The call that plugs comes back here.
-                return None;
-            }
             let (holder, inode, container) = (carrier.holder, carrier.inode, carrier.container);
             carrier.role = Role::Linked(flow);
             if waiter.is_some() {

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::command::Command;
+
+struct Fake;
+
+impl Handler for Fake {
+    fn handle(&self, _: Caller, command: Command) -> Result<Answer, ApiError> {
+        if command == Command::Health {
+            return Ok(Answer::Health {
+                online: true,
+                version: "1".into(),
+            });
+        }
+        Err(ApiError::new(404, "not_found", "No."))
+    }
+}
+
+/// The answer to what a client sends; with `hang_up` it says that it sends no more.
+async fn exchange(request: &str, hang_up: bool) -> String {
+    let (mut ours, theirs) = tokio::io::duplex(1 << 16);
+    let served = tokio::spawn(serve(theirs, Caller { uid: 1 }, Arc::new(Fake)));
+    ours.write_all(request.as_bytes()).await.unwrap();
+    if hang_up {
+        ours.shutdown().await.unwrap();
+    }
+    let mut answer = String::new();
+    ours.read_to_string(&mut answer).await.unwrap();
+    let _broken_requests_are_errors = served.await.unwrap();
+    answer
+}
+
+/// A request with these header lines, on a connection that is closed after it.
+async fn ask(request: &str, headers: &str) -> String {
+    let text = format!("{request} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+    exchange(&text, false).await
+}
+
+#[tokio::test]
+async fn answers_and_refusals() {
+    let ok = ask("GET /health", "host: localhost\r\n").await;
+    assert!(ok.starts_with("HTTP/1.1 200"), "{ok}");
+    assert!(
+        ok.ends_with("\"online\": true,\n  \"version\": \"1\"\n}\n"),
+        "{ok}"
+    );
+    let missing = ask("GET /x", "host: localhost\r\n").await;
+    assert!(missing.contains("\"code\": \"not_found\""), "{missing}");
+    let long = format!(
+        "host: localhost\r\ncontent-length: {}\r\n",
+        MAX_BODY + 1
+    );
+    let long = ask("POST /networks", &long).await;
+    assert!(long.starts_with("HTTP/1.1 413"), "{long}");
+}
+
+#[tokio::test]
+async fn every_place_that_names_a_host_counts() {
+    for (target, headers) in [
+        ("/health", "host: evil.example\r\n"),
+        ("/health", "host: localhost\r\nhost: evil.example\r\n"),
+        ("http://evil.example/health", "host: localhost\r\n"),
+        ("http://localhost/health", "host: evil.example\r\n"),
+        (
+            "/health",
+            "host: localhost\r\norigin: http://localhost\r\norigin: http://evil.example\r\n",
+        ),
+        (
+            "/health",
+            "host: localhost\r\nreferer: http://localhost/\r\nreferer: http://evil.example/\r\n",
+        ),
+        (
+            "/health",
+            "host: localhost\r\nsec-fetch-site: cross-site\r\n",
+        ),
+    ] {
+        let answer = ask(&format!("GET {target}"), headers).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 403"),
+            "{target} {headers}: {answer}"
+        );
+    }
+    for (target, headers) in [
+        ("http://localhost:9993/health", "host: localhost:9993\r\n"),
+        (
+            "/health",
+            "host: localhost\r\nsec-fetch-site: same-origin\r\n",
+        ),
+    ] {
+        let answer = ask(&format!("GET {target}"), headers).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200"),
+            "{target} {headers}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_hears_the_right_ones() {
+    for (request, allow) in [
+        ("PUT /networks", "allow: GET, HEAD, POST\r\n"),
+        ("POST /status", "allow: GET, HEAD\r\n"),
+        ("POST /networks/x", "allow: GET, HEAD, DELETE\r\n"),
+        ("DELETE /networks/x/peers", "allow: GET, HEAD, POST\r\n"),
+        (
+            "PUT /networks/import",
+            "allow: GET, HEAD, POST, DELETE\r\n",
+        ),
+    ] {
+        let answer = ask(request, "host: localhost\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 405"), "{request}: {answer}");
+        assert!(answer.contains(allow), "{request}: {answer}");
+    }
+    let other = ask("GET /health", "host: localhost\r\n").await;
+    assert!(!other.contains("allow:"), "{other}");
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let answer = ask("HEAD /health", "host: localhost\r\n").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_more_still_gets_its_answer() {
+    let answer = exchange("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n", true).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn half_a_body_is_no_body() {
+    let request =
+        "POST /networks HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20\r\n\r\n{\"name\"";
+    let answer = exchange(request, true).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("not complete"), "{answer}");
+}
