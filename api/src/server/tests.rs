@@ -49,10 +49,7 @@ async fn answers_and_refusals() {
     );
     let missing = ask("GET /x", "host: localhost\r\n").await;
     assert!(missing.contains("\"code\": \"not_found\""), "{missing}");
-    let long = format!(
-        "host: localhost\r\ncontent-length: {}\r\n",
-        MAX_BODY + 1
-    );
+    let long = format!("host: localhost\r\ncontent-length: {}\r\n", MAX_BODY + 1);
     let long = ask("POST /networks", &long).await;
     assert!(long.starts_with("HTTP/1.1 413"), "{long}");
 }
@@ -105,10 +102,7 @@ async fn a_wrong_method_hears_the_right_ones() {
         ("POST /status", "allow: GET, HEAD\r\n"),
         ("POST /networks/x", "allow: GET, HEAD, DELETE\r\n"),
         ("DELETE /networks/x/peers", "allow: GET, HEAD, POST\r\n"),
-        (
-            "PUT /networks/import",
-            "allow: GET, HEAD, POST, DELETE\r\n",
-        ),
+        ("PUT /networks/import", "allow: GET, HEAD, POST, DELETE\r\n"),
     ] {
         let answer = ask(request, "host: localhost\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 405"), "{request}: {answer}");
