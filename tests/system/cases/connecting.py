@@ -167,7 +167,7 @@ def errors(w, family):
             equal(client.do(code), (-1, expected), what)
         got = client.do("raw('send',c.fileno(),b'x',1,0x4000)")  # not trapped: the stand-in's word differs
         true(got in ((-1, "EPIPE"), (-1, "ENOTCONN")), "send on a fresh socket: %s" % (got,))
-        client.do("l=listener(%r)" % address)
+        client.do("l=listener(%r)" % w.b.addresses[family])
         equal(client.errno("l.connect((%r,1))" % address), "EISCONN", "connect on a listener")
         client.do("l.listen(5)")
         equal(client.errno("l.recv(1)"), "ENOTCONN", "recv on a listener")
