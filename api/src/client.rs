@@ -26,10 +26,22 @@ pub enum ClientError {
     /// The supervisor refused.
     #[error("{0}")]
     Refused(ApiError),
-    /// It does not speak as it should.
+    /// It does not know what was asked, and is of another version than we are.
     #[error(
-        "the supervisor's answer is not understood ({0}); install netcon and netcon-supervisor of one version"
+        "the netcon-supervisor is version {supervisor}, this netcon {}; install both from the same release and start the supervisor again",
+        env!("CARGO_PKG_VERSION")
     )]
+    OtherVersion {
+        /// Version of the supervisor.
+        supervisor: String,
+    },
+    /// What came back is no answer of ours.
+    #[error(
+        "the supervisor's answer is not understood ({0}); install netcon and netcon-supervisor from the same release and start the supervisor again"
+    )]
+    NotUnderstood(String),
+    /// The connection broke, or none could be made.
+    #[error("the supervisor did not answer to the end ({0}); see its log")]
     Broken(String),
 }
 
@@ -82,7 +94,7 @@ impl Client {
     /// See [`ClientError`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let value = self.request("GET", path, None::<&()>)?;
-        serde_json::from_value(value).map_err(|error| ClientError::Broken(error.to_string()))
+        serde_json::from_value(value).map_err(|error| ClientError::NotUnderstood(error.to_string()))
     }
 
     async fn exchange(
@@ -109,22 +121,45 @@ impl Client {
             .header("host", "netcon")
             .body(Full::new(Bytes::from(body)))
             .map_err(|e| broken(&e))?;
-        let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
+        let failed = |error: hyper::Error| {
+            if error.is_parse() {
+                ClientError::NotUnderstood(error.to_string())
+            } else {
+                ClientError::Broken(error.to_string())
+            }
+        };
+        let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status().as_u16();
+        let other_version = response
+            .headers()
+            .get(hyper::header::SERVER)
+            .and_then(|server| server.to_str().ok()?.strip_prefix("netcon/"))
+            .filter(|version| *version != env!("CARGO_PKG_VERSION"))
+            .map(|version| ClientError::OtherVersion {
+                supervisor: version
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(32)
+                    .collect(),
+            });
         let bytes = response
             .into_body()
             .collect()
             .await
-            .map_err(|e| broken(&e))?
+            .map_err(failed)?
             .to_bytes();
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| broken(&e))?;
+        let not_understood = |e: serde_json::Error| ClientError::NotUnderstood(e.to_string());
+        let value: Value = serde_json::from_slice(&bytes).map_err(not_understood)?;
         if (200..300).contains(&status) {
             return Ok(value);
         }
-        let mut error: ApiError =
-            serde_json::from_value(value.get("error").cloned().unwrap_or(Value::Null))
-                .map_err(|e| broken(&e))?;
+        let error = value.get("error").cloned().unwrap_or(Value::Null);
+        let mut error: ApiError = serde_json::from_value(error).map_err(not_understood)?;
         error.status = status;
-        Err(ClientError::Refused(error))
+        match (other_version, error.code.as_str()) {
+            // What a difference of versions explains.
+            (Some(other), "unknown_path" | "unknown_field" | "method") => Err(other),
+            (Some(_) | None, _) => Err(ClientError::Refused(error)),
+        }
     }
 }

@@ -72,7 +72,8 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
-    /// Stable, for programs: `not_found`, `conflict`, `invalid`, `unknown_field`, `forbidden`, `too_large`, `method`, `failed`.
+    /// Stable, for programs: `not_found`, `unknown_path`, `conflict`, `invalid`, `unknown_field`, `bad_file`, `forbidden`,
+    /// `too_large`, `too_slow`, `method`, `failed`.
     pub code: String,
     /// One sentence for people.
     pub message: String,

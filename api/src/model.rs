@@ -2,6 +2,8 @@
 //! JSON of requests and answers. Names are those of ZeroTier's service API where they mean the same. Private keys appear in
 //! no answer but the configuration that is exported for another side.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// GET /status.
@@ -138,7 +140,7 @@ pub struct CreateNetwork {
 }
 
 /// POST /networks/import.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImportNetwork {
     /// A wg-quick file.
@@ -162,7 +164,7 @@ pub struct Imported {
 }
 
 /// POST /networks/{id}/peers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddPeer {
     /// What people call it.
@@ -189,7 +191,7 @@ pub struct AddPeer {
 }
 
 /// Answer to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AddedPeer {
     /// The peer.
@@ -197,4 +199,83 @@ pub struct AddedPeer {
     /// The other side's wg-quick file, if its keys were made here. It is kept nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
+}
+
+/// Stands for a value in debugging output that holds keys.
+struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl fmt::Debug for ImportNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            config: _,
+            name,
+            fallback_name,
+        } = self;
+        f.debug_struct("ImportNetwork")
+            .field("config", &Hidden)
+            .field("name", name)
+            .field("fallback_name", fallback_name)
+            .finish()
+    }
+}
+
+impl fmt::Debug for AddPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            public_key,
+            preshared_key,
+            endpoint,
+            allowed_ips,
+            persistent_keepalive,
+            our_endpoint,
+        } = self;
+        f.debug_struct("AddPeer")
+            .field("name", name)
+            .field("public_key", public_key)
+            .field("preshared_key", &preshared_key.as_ref().map(|_| Hidden))
+            .field("endpoint", endpoint)
+            .field("allowed_ips", allowed_ips)
+            .field("persistent_keepalive", persistent_keepalive)
+            .field("our_endpoint", our_endpoint)
+            .finish()
+    }
+}
+
+impl fmt::Debug for AddedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { peer, config } = self;
+        f.debug_struct("AddedPeer")
+            .field("peer", peer)
+            .field("config", &config.as_ref().map(|_| Hidden))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_not_in_debugging_output() {
+        let import = ImportNetwork {
+            config: "SECRET".into(),
+            name: Some("demo".into()),
+            fallback_name: None,
+        };
+        let add = AddPeer {
+            name: Some("phone".into()),
+            preshared_key: Some("SECRET".into()),
+            ..AddPeer::default()
+        };
+        let shown = format!("{import:?} {add:#?}");
+        assert!(shown.contains("demo") && shown.contains("phone"), "{shown}");
+        assert!(!shown.contains("SECRET"), "{shown}");
+    }
 }

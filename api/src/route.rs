@@ -139,7 +139,7 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 fn unknown(path: &str) -> ApiError {
     ApiError::new(
         404,
-        "not_found",
+        "unknown_path",
         format!("There is no {path}; see /status, /networks, /containers."),
     )
 }

@@ -38,6 +38,9 @@ pub const BODY_TIME: Duration = Duration::from_secs(10);
 /// Longest time in which the client takes no byte of an answer.
 pub const WRITE_TIME: Duration = Duration::from_secs(10);
 
+/// By this a client that is not understood tells a supervisor of another version.
+const SERVER: &str = concat!("netcon/", env!("CARGO_PKG_VERSION"));
+
 /// Serves a connection to its end. That the caller may ask has been established before.
 ///
 /// # Errors
@@ -160,6 +163,7 @@ fn response(path: &str, result: &Result<Answer, ApiError>) -> Response<Full<Byte
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,

@@ -11,7 +11,8 @@ const EXIT_CODES: &str = "Exit codes:\n  \
     3  no supervisor answers\n  \
     4  the supervisor refused\n  \
     5  there is no such network or peer\n  \
-    6  a file cannot be read or is no wg-quick file\n\n\
+    6  a file cannot be read or is no wg-quick file\n  \
+    7  the supervisor is of another version\n\n\
     NETCON_SOCKET names the supervisor's socket if it is not in its usual place.";
 
 /// Controls this user's netcon-supervisor
@@ -107,8 +108,8 @@ pub(super) struct AddArgs {
     /// Where it is
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) endpoint: Option<String>,
-    /// Where it finds this machine [default: this machine's outgoing address]
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Where it finds this machine [default: this machine's outgoing address; the supervisor's port]
+    #[arg(long, value_name = "HOST[:PORT]")]
     pub(super) our_endpoint: Option<String>,
     /// Its addresses [default: the next free ones of the network]
     #[arg(long, value_name = "ADDRESS/PREFIX")]

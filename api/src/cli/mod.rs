@@ -4,6 +4,7 @@
 
 mod args;
 mod table;
+mod terminal;
 
 use self::args::{Args, Cli, NetworkVerb, PeerVerb};
 use self::table::Table;
@@ -45,6 +46,7 @@ impl From<ClientError> for Failure {
             ClientError::Refused(refused) if refused.status == 404 => 5,
             ClientError::Refused(refused) if refused.code == "bad_file" => 6,
             ClientError::Refused(_) => 4,
+            ClientError::OtherVersion { .. } | ClientError::NotUnderstood(_) => 7,
             ClientError::Broken(_) => 1,
         };
         Self {
@@ -189,7 +191,8 @@ fn read_config(file: &std::path::Path) -> Result<(String, Option<String>), Failu
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
-    serde_json::from_value(value).map_err(|error| ClientError::Broken(error.to_string()).into())
+    serde_json::from_value(value)
+        .map_err(|error| ClientError::NotUnderstood(error.to_string()).into())
 }
 
 /// Prints what the API said: as it is for programs, by `table` for people.
@@ -256,7 +259,7 @@ fn networks(all: &Vec<Network>) {
             network.peers.to_string(),
         ]);
     }
-    print!("{table}");
+    print!("{}", table.lines(terminal::width()));
 }
 
 fn imported(imported: &Imported) {
@@ -289,7 +292,7 @@ fn peers(all: &Vec<Peer>) {
             bytes(peer.tx_bytes),
         ]);
     }
-    print!("{table}");
+    print!("{}", table.lines(terminal::width()));
 }
 
 fn containers(all: &Vec<Container>) {
@@ -304,7 +307,7 @@ fn containers(all: &Vec<Container>) {
             container.program.clone(),
         ]);
     }
-    print!("{table}");
+    print!("{}", table.lines(terminal::width()));
 }
 
 fn display_name(peer: &Peer) -> &str {

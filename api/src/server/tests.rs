@@ -48,7 +48,7 @@ async fn answers_and_refusals() {
         "{ok}"
     );
     let missing = ask("GET /x", "host: localhost\r\n").await;
-    assert!(missing.contains("\"code\": \"not_found\""), "{missing}");
+    assert!(missing.contains("\"code\": \"unknown_path\""), "{missing}");
     let long = format!("host: localhost\r\ncontent-length: {}\r\n", MAX_BODY + 1);
     let long = ask("POST /networks", &long).await;
     assert!(long.starts_with("HTTP/1.1 413"), "{long}");

@@ -30,7 +30,7 @@ fn raw(supervisor: &Supervisor, bytes: &[u8]) -> String {
     exchange(supervisor, bytes, false)
 }
 
-/// With `hang_up` the client says that it will send no more; the server need not answer it then.
+/// With `hang_up` the client says that it will send no more.
 fn exchange(supervisor: &Supervisor, bytes: &[u8], hang_up: bool) -> String {
     let mut stream = supervisor.connect();
     stream
@@ -136,10 +136,10 @@ fn answers_have_the_documented_names() {
 fn bad_requests_are_refused_before_the_supervisor_is_asked() {
     let supervisor = Supervisor::start();
     let table = [
-        ("GET /nothing", "", 404, "not_found"),
-        ("GET /networks/%ff", "", 404, "not_found"),
-        ("GET /networks/demo/peers/a/b", "", 404, "not_found"),
-        ("GET /../etc/passwd", "", 404, "not_found"),
+        ("GET /nothing", "", 404, "unknown_path"),
+        ("GET /networks/%ff", "", 404, "unknown_path"),
+        ("GET /networks/demo/peers/a/b", "", 404, "unknown_path"),
+        ("GET /../etc/passwd", "", 404, "unknown_path"),
         ("GET /containers/x", "", 404, "not_found"),
         ("PUT /networks", "{}", 405, "method"),
         ("POST /status", "", 405, "method"),

@@ -264,3 +264,66 @@ fn failures_are_one_sentence_and_a_code() {
     }
     assert_eq!(run(&nowhere, &["--help"], "").0, 0);
 }
+
+/// A supervisor that answers every request with these bytes; ends with the process.
+fn answering(folder: &Path, name: &str, answer: &'static str) -> std::path::PathBuf {
+    let socket = folder.join(name);
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _its_content_does_not_matter = std::io::Read::read(&mut stream, &mut request);
+            let _broken_pipe = stream.write_all(answer.as_bytes());
+        }
+    });
+    socket
+}
+
+#[test]
+fn another_version_and_a_broken_answer_have_codes_of_their_own() {
+    let supervisor = Supervisor::start();
+    let folder = &supervisor.folder;
+    for (number, (answer, code, says)) in [
+        (
+            "HTTP/1.1 404 Not Found\r\nserver: netcon/9.8.7\r\nconnection: close\r\n\r\n{\"error\":{\"code\":\"unknown_path\",\"message\":\"There is no /x.\"}}",
+            7,
+            "is version 9.8.7",
+        ),
+        (
+            "HTTP/1.1 404 Not Found\r\nserver: netcon/9.8.7\r\nconnection: close\r\n\r\n{\"error\":{\"code\":\"not_found\",\"message\":\"There is no network x.\"}}",
+            5,
+            "There is no network x.",
+        ),
+        ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}", 7, "same release"),
+        ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello", 7, "same release"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", 7, "same release"),
+        ("", 1, "did not answer"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{", 1, "did not answer"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let socket = answering(folder, &number.to_string(), answer);
+        let (found, output, errors) = run(&socket, &["status"], "");
+        assert_eq!((found, output.as_str()), (code, ""), "{answer:?}: {errors}");
+        assert!(errors.contains(says), "{answer:?}: {errors}");
+        assert_eq!(errors.matches('\n').count(), 1, "{errors}");
+    }
+}
+
+#[test]
+fn tables_keep_to_the_width_that_is_said() {
+    let supervisor = Supervisor::start();
+    let output = Process::new(env!("CARGO_BIN_EXE_netcon"))
+        .args(["network", "list"])
+        .env_clear()
+        .env("NETCON_SOCKET", &supervisor.socket)
+        .env("COLUMNS", "50")
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 50) && table.contains('…'),
+        "{table}"
+    );
+}
