@@ -123,6 +123,8 @@ pub struct Carrier {
     pub container: u64,
     /// The listener an incoming connection came through.
     pub origin: Option<SocketId>,
+    /// When the kernel last said that A exists; asked now and then where nothing else tells.
+    pub alive: Option<Instant>,
     /// What the supervisor holds of it.
     pub role: Role,
 }

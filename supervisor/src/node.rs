@@ -172,10 +172,10 @@ impl Node {
     }
 
     /// Looks after sockets whose end shows no other way (datagrams, listeners, unconnected ones): at most a tenth of all,
-    /// at least 64, from `cursor` on.
+    /// at least 512, from `cursor` on.
     pub fn sweep(&self, cursor: &mut usize) {
         let inodes = self.registry.inodes();
-        let share = (inodes.len() / 10).max(64).min(inodes.len());
+        let share = (inodes.len() / 10).max(512).min(inodes.len());
         if *cursor >= inodes.len() {
             *cursor = 0;
         }

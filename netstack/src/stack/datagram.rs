@@ -248,6 +248,26 @@ impl Stack {
         Some(datagram)
     }
 
+    /// Answers a datagram whose endpoint turned out to be gone as if it had never been there: its sender hears that
+    /// nobody listens.
+    pub fn datagram_refuse(&mut self, now: Instant, datagram: &Datagram) {
+        let from = SocketAddr::new(datagram.from.ip().to_canonical(), datagram.from.port());
+        let to = SocketAddr::new(datagram.to.ip().to_canonical(), datagram.to.port());
+        if self.addresses.is_local(from.ip()) {
+            self.datagram_failed(from, to, Failure::PortUnreachable);
+            return;
+        }
+        let len = wire::udp_packet_len(to.ip(), datagram.payload.len());
+        if from.is_ipv4() != to.is_ipv4() || len > usize::from(u16::MAX) {
+            return;
+        }
+        let mut packet = vec![0; len];
+        wire::write_udp(&mut packet, from, to, &datagram.payload, 64);
+        if let Some(ip) = IpPacket::parse(&packet) {
+            self.send_port_unreachable(now, &ip);
+        }
+    }
+
     /// Datagrams that wait in an endpoint.
     pub fn datagram_queued(&self, id: DatagramId) -> usize {
         self.datagrams

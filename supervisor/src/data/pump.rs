@@ -15,10 +15,13 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes one flow moves per turn and direction, so that a bulk flow does not starve another.
 const QUANTUM: usize = 256 * 1024;
+
+/// How long a datagram socket is believed to exist after the kernel has said so.
+const ALIVE_FOR: Duration = Duration::from_millis(50);
 
 /// What a pump step needs besides the state.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +103,7 @@ impl State {
                                 .get(&listener)
                                 .map_or(0, |carrier| carrier.container),
                             origin: Some(listener),
+                            alive: None,
                             role: Role::Linked(flow),
                         },
                     );
@@ -115,21 +119,45 @@ impl State {
                     self.pump(cx, flow);
                 }
                 SocketEvent::Closed { socket, flow } => self.closed(socket, flow),
-                SocketEvent::Datagram { socket } => {
-                    if let Some(Carrier {
-                        role: Role::Datagram(end),
-                        ..
-                    }) = self.carriers.get(&socket)
-                    {
-                        let end = Arc::clone(end);
-                        trap::push_datagrams(self, socket, &end);
-                    }
-                }
+                SocketEvent::Datagram { socket } => self.datagram_arrived(cx, socket),
                 // Recorded in the model; the next trapped call reports it.
                 SocketEvent::DatagramError { .. } => {}
             }
         }
         any
+    }
+
+    /// A datagram waits for a socket. If its program has closed it, the sender hears that nobody listens.
+    fn datagram_arrived(&mut self, cx: Context<'_>, socket: SocketId) {
+        let Some(carrier) = self.carriers.get_mut(&socket) else {
+            return;
+        };
+        let known = carrier
+            .alive
+            .is_some_and(|at| cx.now.saturating_duration_since(at) < ALIVE_FOR);
+        if !known {
+            if carrier
+                .inode
+                .is_some_and(|inode| !cx.node.diag.exists(inode))
+            {
+                let mut refused = Vec::new();
+                while let Some(datagram) = self.sockets.udp_recv(socket) {
+                    refused.push(datagram);
+                }
+                self.close(cx.now, &cx.node.registry, socket, CloseHow::Graceful);
+                for datagram in refused {
+                    self.sockets
+                        .stack_mut()
+                        .datagram_refuse(cx.now, &datagram);
+                }
+                return;
+            }
+            carrier.alive = Some(cx.now);
+        }
+        if let Role::Datagram(end) = &carrier.role {
+            let end = Arc::clone(end);
+            trap::push_datagrams(self, socket, &end);
+        }
     }
 
     /// Something happened on the S of a datagram socket. True if the program has sent more than a fair share.

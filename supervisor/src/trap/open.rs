@@ -59,6 +59,7 @@ pub(super) fn socket(
         },
         container: container.id,
         origin: None,
+        alive: None,
         role: Role::Idle,
     };
     state.carriers.insert(socket, carrier);

@@ -170,7 +170,7 @@ def errors(w, family):
         client.do("l=listener(%r)" % w.b.addresses[family])
         equal(client.errno("l.connect((%r,1))" % address), "EISCONN", "connect on a listener")
         client.do("l.listen(5)")
-        equal(client.errno("l.recv(1)"), "ENOTCONN", "recv on a listener")
+        true(client.errno("l.recv(1)") in ("ENOTCONN", "EINVAL"), "recv on a listener")  # not trapped either
 
 
 @test("backlog", both=True, native=True)
