@@ -39,9 +39,10 @@ const EXIT_CODES: &str = "Exit codes:\n  \
     1  failed while running\n  \
     2  the arguments are wrong\n  \
     3  the state directory cannot be used\n  \
-    4  no runtime directory or socket, or another supervisor is running\n  \
+    4  no runtime directory or socket\n  \
     5  no UDP port is free\n  \
-    6  this kernel lacks something that is needed";
+    6  this kernel lacks something that is needed\n  \
+    7  another supervisor uses the socket or the state directory";
 
 /// How the supervisor ends; the numbers are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +55,14 @@ pub enum Exit {
     Usage = 2,
     /// The state directory cannot be used.
     State = 3,
-    /// No runtime directory or socket, or another supervisor has it.
+    /// No runtime directory or socket.
     Runtime = 4,
     /// No UDP port is free.
     Port = 5,
     /// The kernel lacks something that is needed.
     Kernel = 6,
+    /// Another supervisor uses the socket or the state directory.
+    Another = 7,
 }
 
 impl From<Exit> for ExitCode {
@@ -72,6 +75,7 @@ impl From<Exit> for ExitCode {
             Exit::Runtime => 4,
             Exit::Port => 5,
             Exit::Kernel => 6,
+            Exit::Another => 7,
         })
     }
 }

@@ -48,11 +48,23 @@ impl UnixHttp {
     }
 }
 
-/// Starts the thread.
+/// Starts the thread, for the user of this process.
 ///
 /// # Errors
 /// When the runtime or the thread cannot be made.
 pub fn start(service: Arc<Service>, listeners: Vec<TcpListener>) -> io::Result<UnixHttp> {
+    start_for(nix::unistd::geteuid().as_raw(), service, listeners)
+}
+
+/// Starts the thread; on loopback `user` is served and nobody else.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_for(
+    user: u32,
+    service: Arc<Service>,
+    listeners: Vec<TcpListener>,
+) -> io::Result<UnixHttp> {
     let (sender, receiver) = mpsc::channel(WAITING);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let guard = runtime.enter();
@@ -65,6 +77,7 @@ pub fn start(service: Arc<Service>, listeners: Vec<TcpListener>) -> io::Result<U
         .collect::<io::Result<Vec<_>>>()?;
     drop(guard);
     let places = Places {
+        user,
         service,
         served: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
         strangers: Arc::new(Semaphore::new(MOST_STRANGERS)),
@@ -77,6 +90,7 @@ pub fn start(service: Arc<Service>, listeners: Vec<TcpListener>) -> io::Result<U
 
 #[derive(Clone)]
 struct Places {
+    user: u32,
     service: Arc<Service>,
     served: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
@@ -104,7 +118,7 @@ async fn run(
 }
 
 async fn accept_tcp(places: Places, listener: tokio::net::TcpListener) {
-    let ours = nix::unistd::geteuid().as_raw();
+    let ours = places.user;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,

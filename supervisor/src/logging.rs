@@ -6,29 +6,41 @@
 //! except where the line is the answer to what the user asked for (the port in use, for one). Keys
 //! and payload are never logged.
 
+use std::env::VarError;
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging: `RUST_LOG` if it is set and can be understood, else by the number of `-v`.
+/// Starts logging: `RUST_LOG` if it is set and can be understood, else by the number of `-v`. Colours are for terminals, and
+/// not if `NO_COLOR` is set.
 ///
 /// Returns a sentence about a `RUST_LOG` that could not be understood. A second call has no effect.
 pub fn start(verbosity: u8) -> Option<String> {
-    let (filter, complaint) = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => match EnvFilter::try_new(&text) {
-            Ok(filter) => (filter, None),
-            Err(error) => (
-                EnvFilter::new(directive(verbosity)),
-                Some(format!(
-                    "RUST_LOG={text:?} is not understood ({error}); using {:?}.",
-                    directive(verbosity)
-                )),
-            ),
-        },
-        Ok(_) | Err(_) => (EnvFilter::new(directive(verbosity)), None),
+    let wanted = match std::env::var("RUST_LOG") {
+        Ok(text) if text.is_empty() => None,
+        Ok(text) => Some(
+            EnvFilter::try_new(&text)
+                .map_err(|error| format!("RUST_LOG={text:?} is not understood ({error})")),
+        ),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => Some(Err("RUST_LOG is not text".to_owned())),
     };
+    let own = directive(verbosity);
+    let asked_for = verbosity > 0 || matches!(wanted, Some(Ok(_)));
+    let (filter, complaint) = match wanted {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(reason)) => (
+            EnvFilter::new(own),
+            Some(format!("{reason}; using {own:?}.")),
+        ),
+        None => (EnvFilter::new(own), None),
+    };
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let _already_started = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_target(verbosity > 0)
+        .with_ansi(!plain && std::io::stderr().is_terminal())
+        .with_target(asked_for)
         .try_init();
     complaint
 }

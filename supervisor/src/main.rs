@@ -7,11 +7,14 @@ use std::sync::Arc;
 use clap::Parser;
 use netcon_supervisor::args::{Args, Exit};
 use netcon_supervisor::control::{Runtime, RuntimeError};
-use netcon_supervisor::{logging, startup, threads};
+use netcon_supervisor::{logging, startup, sys, threads};
 
 fn main() -> ExitCode {
+    sys::allocator::set_up();
     let args = Args::parse();
-    logging::start(args.verbose);
+    if let Some(complaint) = logging::start(args.verbose) {
+        tracing::warn!("{complaint}");
+    }
     let node = |parts: startup::Parts| {
         threads::start(parts.folder, parts.udp.socket)
             .map(|running| Arc::new(running) as Arc<dyn Runtime>)

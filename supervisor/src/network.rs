@@ -8,10 +8,11 @@
 use crate::registry::Registry;
 use crate::sys::unix::{Hidden, Plug};
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{CloseHow, SocketId, Sockets};
+use netcon_netstack::sockets::{CloseHow, ConnectTo, SocketId, Sockets};
 use netcon_netstack::stack::{Datagram, FlowId, ListenerId};
 use netcon_overlay::NetworkIndex;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,30 +27,37 @@ pub struct Network {
     pub name: String,
     /// Largest IP packet, bytes.
     pub mtu: usize,
-    /// Distinguishes names of our ends from those of other supervisors.
-    pub salt: u64,
+    /// Secret: makes the names of our ends unpredictable, so that nobody else can take one first.
+    names: RandomState,
     state: Mutex<State>,
 }
 
 impl Network {
     /// A network without sockets.
     #[must_use]
-    pub fn new(index: NetworkIndex, name: String, mtu: usize, salt: u64, sockets: Sockets) -> Self {
+    pub fn new(index: NetworkIndex, name: String, mtu: usize, sockets: Sockets) -> Self {
         let state = State {
             index,
             sockets,
             carriers: HashMap::new(),
             links: HashMap::new(),
             ready: VecDeque::new(),
+            ready_datagrams: VecDeque::new(),
             stopped: false,
         };
         Self {
             index,
             name,
             mtu,
-            salt,
+            names: RandomState::new(),
             state: Mutex::new(state),
         }
+    }
+
+    /// What the name of a flow's S holds beside its number.
+    #[must_use]
+    pub fn proof(&self, flow: FlowId) -> u64 {
+        self.names.hash_one(flow.0)
     }
 
     /// Enters the network. A panic of an earlier holder ended its own call; the tables stay usable.
@@ -71,6 +79,8 @@ pub struct State {
     pub links: HashMap<FlowId, Link>,
     /// Flows that had more to move than their share. At most one entry a flow and turn.
     pub ready: VecDeque<FlowId>,
+    /// Datagram sockets whose program had sent more than its share.
+    pub ready_datagrams: VecDeque<SocketId>,
     /// The network was removed; its sockets fail.
     pub stopped: bool,
 }
@@ -81,6 +91,35 @@ impl State {
         match self.carriers.get_mut(&socket).map(|carrier| &mut carrier.role) {
             Some(Role::Listening(listening)) => Some(listening),
             Some(Role::Idle | Role::Connecting(_) | Role::Linked(_) | Role::Datagram(_)) | None => None,
+        }
+    }
+
+    /// A connection attempt that cannot be carried on: the socket is as before connect(2).
+    pub fn give_up(&mut self, now: Instant, socket: SocketId) {
+        let _ = self.sockets.connect(now, socket, ConnectTo::Unspecified);
+        self.become_idle(now, socket);
+    }
+
+    /// Lets go of what the supervisor holds of a socket that goes on to exist.
+    pub fn become_idle(&mut self, now: Instant, socket: SocketId) {
+        let Some(carrier) = self.carriers.get_mut(&socket) else {
+            return;
+        };
+        match std::mem::replace(&mut carrier.role, Role::Idle) {
+            Role::Idle | Role::Connecting(_) | Role::Datagram(_) => {}
+            Role::Linked(flow) => {
+                self.links.remove(&flow);
+            }
+            Role::Listening(listening) => self.reset_waiting(now, listening),
+        }
+    }
+
+    /// Connections no program has accepted, nor ever will.
+    fn reset_waiting(&mut self, now: Instant, listening: Listening) {
+        for (waiting, flow) in listening.overflow {
+            self.links.remove(&flow);
+            self.carriers.remove(&waiting);
+            self.sockets.close(now, waiting, CloseHow::Reset);
         }
     }
 
@@ -100,13 +139,7 @@ impl State {
             Role::Linked(flow) => {
                 self.links.remove(&flow);
             }
-            Role::Listening(listening) => {
-                for (waiting, flow) in listening.overflow {
-                    self.links.remove(&flow);
-                    self.carriers.remove(&waiting);
-                    self.sockets.close(now, waiting, CloseHow::Reset);
-                }
-            }
+            Role::Listening(listening) => self.reset_waiting(now, listening),
         }
         self.sockets.close(now, socket, how);
     }
@@ -125,6 +158,8 @@ pub struct Carrier {
     pub origin: Option<SocketId>,
     /// When the kernel last said that A exists; asked now and then where nothing else tells.
     pub alive: Option<Instant>,
+    /// shutdown(SHUT_RD) was called on a datagram socket: a blocking receive returns 0.
+    pub shut_read: bool,
     /// What the supervisor holds of it.
     pub role: Role,
 }
@@ -214,10 +249,10 @@ pub enum Outgoing {
 }
 
 impl Link {
-    /// Both directions have said FIN: S shows nothing more of the program.
+    /// Everything the program has sent is with the engine: S shows nothing more of it, not even its end.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.outgoing == Outgoing::Finished && self.fin_delivered
+    pub fn is_drained(&self) -> bool {
+        self.outgoing == Outgoing::Finished && unread(&self.s) == 0
     }
 
     /// A new link: everything may be possible.
@@ -262,10 +297,8 @@ pub struct DatagramQueue {
 /// What an epoll token names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token {
-    /// The S of a flow.
-    Flow(NetworkIndex, FlowId),
-    /// The S of a datagram socket.
-    Datagram(NetworkIndex, SocketId),
+    /// The S of a socket.
+    End(NetworkIndex, SocketId),
     /// The overlay's UDP socket.
     Udp,
     /// Somebody has work for the data thread.
@@ -273,19 +306,17 @@ pub enum Token {
 }
 
 const INDEX_SHIFT: u32 = 48;
-const DATAGRAM: u64 = 1 << 47;
-const ID_MASK: u64 = DATAGRAM - 1;
+const ID_MASK: u64 = (1 << INDEX_SHIFT) - 1;
 /// Index no network has.
 const OWN: u64 = 0xffff;
 
 impl Token {
-    /// As epoll carries it. Numbers of flows and sockets grow from 0 and stay below 2^47.
+    /// As epoll carries it. Socket numbers count up from 0: a million a second for eight years stay below 2^48.
     #[must_use]
     pub fn to_u64(self) -> u64 {
         match self {
-            Self::Flow(index, flow) => (u64::from(index.0) << INDEX_SHIFT) | (flow.0 & ID_MASK),
-            Self::Datagram(index, socket) => {
-                (u64::from(index.0) << INDEX_SHIFT) | DATAGRAM | (socket.0 & ID_MASK)
+            Self::End(index, socket) => {
+                (u64::from(index.0) << INDEX_SHIFT) | (socket.0 & ID_MASK)
             }
             Self::Udp => OWN << INDEX_SHIFT,
             Self::Wake => (OWN << INDEX_SHIFT) | 1,
@@ -301,11 +332,7 @@ impl Token {
             return if id == 0 { Self::Udp } else { Self::Wake };
         }
         let index = NetworkIndex(u32::try_from(index).unwrap_or(u32::MAX));
-        if token & DATAGRAM == 0 {
-            Self::Flow(index, FlowId(id))
-        } else {
-            Self::Datagram(index, SocketId(id))
-        }
+        Self::End(index, SocketId(id))
     }
 }
 
@@ -325,9 +352,9 @@ mod tests {
     #[test]
     fn tokens_round_trip() {
         for token in [
-            Token::Flow(NetworkIndex(0), FlowId(0)),
-            Token::Flow(NetworkIndex(MAX_NETWORKS), FlowId(ID_MASK)),
-            Token::Datagram(NetworkIndex(3), SocketId(9)),
+            Token::End(NetworkIndex(0), SocketId(0)),
+            Token::End(NetworkIndex(MAX_NETWORKS), SocketId(ID_MASK)),
+            Token::End(NetworkIndex(3), SocketId(u64::from(u32::MAX) + 9)),
             Token::Udp,
             Token::Wake,
         ] {

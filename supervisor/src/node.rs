@@ -138,14 +138,9 @@ impl Node {
             let listener = state.sockets.stack().listener_at(to);
             listener
                 .and_then(|listener| state.sockets.socket_of_listener(listener))
-                .and_then(|socket| Some((socket, state.carriers.get(&socket)?.inode?)))
         };
-        if let Some((socket, inode)) = found
-            && !self.diag.exists(inode)
-        {
-            network
-                .lock()
-                .close(clock::now(), &self.registry, socket, CloseHow::Graceful);
+        if let Some(socket) = found {
+            self.close_if_gone(network, socket);
         }
     }
 
@@ -156,16 +151,16 @@ impl Node {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&container.id);
         self.tasks.forget(container.id);
-        let mut inodes: Vec<(u64, SocketId)> = Vec::new();
-        for (&socket, carrier) in &container.network.lock().carriers {
-            if carrier.container == container.id
-                && let Some(inode) = carrier.inode
-            {
-                inodes.push((inode, socket));
-            }
-        }
-        for (inode, socket) in inodes {
-            self.sweep_one(&container.network, inode, socket);
+        let sockets: Vec<SocketId> = container
+            .network
+            .lock()
+            .carriers
+            .iter()
+            .filter(|(_, carrier)| carrier.container == container.id)
+            .map(|(&socket, _)| socket)
+            .collect();
+        for socket in sockets {
+            self.close_if_gone(&container.network, socket);
         }
         self.data.wake();
         tracing::debug!(container = container.id, "container ended");
@@ -181,7 +176,16 @@ impl Node {
         }
         for &inode in inodes.iter().cycle().skip(*cursor).take(share) {
             if let Some(entry) = self.registry.find(inode) {
-                self.sweep_one(&entry.network, inode, entry.socket);
+                self.close_if_gone(&entry.network, entry.socket);
+                let forgotten = !entry
+                    .network
+                    .lock()
+                    .carriers
+                    .contains_key(&entry.socket);
+                if forgotten {
+                    self.registry
+                        .remove(inode, entry.network.index, entry.socket);
+                }
             }
         }
         *cursor += share;
@@ -198,9 +202,24 @@ impl Node {
         self.tasks.sweep();
     }
 
-    fn sweep_one(&self, network: &Arc<Network>, inode: u64, socket: SocketId) {
+    /// Closes every socket of a network that no program holds any more: when a port or a descriptor is wanted.
+    pub fn sweep_network(&self, network: &Arc<Network>) {
+        let sockets: Vec<SocketId> = network.lock().carriers.keys().copied().collect();
+        for socket in sockets {
+            self.close_if_gone(network, socket);
+        }
+    }
+
+    /// Closes a socket if no program holds it any more and all that its program sent has been taken. True if it did.
+    pub fn close_if_gone(&self, network: &Arc<Network>, socket: SocketId) -> bool {
+        let inode = network
+            .lock()
+            .carriers
+            .get(&socket)
+            .and_then(|carrier| carrier.inode);
+        let Some(inode) = inode else { return false };
         if self.diag.exists(inode) {
-            return;
+            return false;
         }
         let mut state = network.lock();
         let Some(carrier) = state
@@ -208,26 +227,33 @@ impl Node {
             .get(&socket)
             .filter(|carrier| carrier.inode == Some(inode))
         else {
-            return;
+            return false;
         };
         let busy = match &carrier.role {
             // S tells the end itself, after the data that still lies in it.
             Role::Linked(flow) => state
                 .links
                 .get(flow)
-                .is_some_and(|link| !link.is_finished()),
+                .is_some_and(|link| !link.is_drained()),
             Role::Idle | Role::Connecting(_) | Role::Listening(_) | Role::Datagram(_) => false,
         };
-        if !busy {
-            if let Role::Datagram(end) = &carrier.role {
-                let end = Arc::clone(end);
-                let mut scratch = vec![0; 65_536];
-                crate::trap::take_sent_datagrams(&mut state, socket, &end, &mut scratch);
-            }
-            state.close(clock::now(), &self.registry, socket, CloseHow::Graceful);
-            drop(state);
-            self.data.wake();
+        if busy {
+            return false;
         }
+        if let Role::Datagram(end) = &carrier.role {
+            let end = Arc::clone(end);
+            let mut scratch = vec![0; 65_536];
+            while crate::trap::take_sent_datagrams(&mut state, socket, &end, &mut scratch) {}
+        }
+        state.close(
+            clock::now(),
+            &self.registry,
+            socket,
+            CloseHow::Graceful,
+        );
+        drop(state);
+        self.data.wake();
+        true
     }
 }
 
@@ -279,7 +305,7 @@ impl Runtime for Running {
         let index = NetworkIndex(number);
         let random = |_| RuntimeError("the kernel gave no random bytes".to_owned());
         let seed: [u8; 32] = random::bytes().map_err(random)?;
-        let salt = u64::from_ne_bytes(random::bytes().map_err(random)?);
+        let ports = u64::from_ne_bytes(random::bytes().map_err(random)?);
         let mtu = usize::from(start.mtu);
         let mut config = stack::Config {
             mtu,
@@ -294,8 +320,9 @@ impl Runtime for Running {
                 IpAddr::V6(v6) => config.v6 = Some((*v6, *prefix)),
             }
         }
-        let sockets = Sockets::new(Stack::new(config, clock::now()), salt);
-        let network = Arc::new(Network::new(index, start.name, mtu, salt, sockets));
+        let mut sockets = Sockets::new(Stack::new(config, clock::now()), ports);
+        sockets.set_mtu(mtu);
+        let network = Arc::new(Network::new(index, start.name, mtu, sockets));
         self.0
             .data
             .ask(|reply| Command::AddNetwork {

@@ -21,6 +21,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, send};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,8 @@ pub enum Message {
         holder: Holder,
         s: OwnedFd,
     },
+    /// A datagram socket has an error to report: those who wait for data hear of it.
+    Retry,
     /// The last task of the container is gone.
     End,
 }
@@ -207,6 +210,17 @@ impl Attendant<'_> {
                 }
                 drop(s);
             }
+            Message::Retry => {
+                let waiting: Vec<u64> = self
+                    .parked
+                    .iter()
+                    .filter(|(_, entry)| matches!(entry.parked.waiting, Waiting::Receive(_)))
+                    .map(|(&key, _)| key)
+                    .collect();
+                for key in waiting {
+                    self.attempt(key);
+                }
+            }
             Message::End => return false,
         }
         true
@@ -253,8 +267,15 @@ impl Attendant<'_> {
         }
     }
 
-    /// Tries again.
+    /// Tries again. A panic ends this call only.
     fn attempt(&mut self, key: u64) {
+        if catch_unwind(AssertUnwindSafe(|| self.try_attempt(key))).is_err() {
+            tracing::error!(container = self.container.id, "a call that waited failed inside the supervisor");
+            self.finish(key, Verdict::Fail(Errno::EIO));
+        }
+    }
+
+    fn try_attempt(&mut self, key: u64) {
         let Some(entry) = self.parked.get_mut(&key) else {
             return;
         };
@@ -273,27 +294,34 @@ impl Attendant<'_> {
                     Some((&parked.call, &parked.a, *fd)),
                 ) {
                     Some(verdict) => Attempt::Over(verdict),
-                    // Another waiter of the same attempt has brought it home.
-                    None => match network
-                        .lock()
-                        .carriers
-                        .get(socket)
-                        .map(|carrier| &carrier.role)
-                    {
-                        Some(Role::Linked(f)) if f == flow => Attempt::Over(Verdict::Return(0)),
-                        Some(Role::Connecting(_)) => Attempt::WouldBlock,
-                        Some(_) | None => Attempt::Over(Verdict::Fail(Errno::ECONNABORTED)),
-                    },
+                    // Another waiter of the same attempt may have brought it home.
+                    None => Self::shared_outcome(network, *socket, *flow),
                 }
             }
             Waiting::Accept(accept) => {
                 accept.attempt(self.node, self.container.id, &parked.call, &parked.a)
             },
-            Waiting::Receive(receive) => receive.attempt(&parked.call, &parked.a),
+            Waiting::Receive(receive) => match receive.attempt(&parked.call, &parked.a) {
+                // shutdown(SHUT_RD) ends what waits.
+                Attempt::WouldBlock if receive.is_shut() => Attempt::Over(Verdict::Return(0)),
+                attempt @ (Attempt::Over(_) | Attempt::WouldBlock) => attempt,
+            },
             Waiting::Send(send) => send.attempt(&parked.call, &parked.a),
         };
         if let Attempt::Over(verdict) = attempt {
             self.finish(key, verdict);
+        }
+    }
+
+    fn shared_outcome(network: &Network, socket: SocketId, flow: FlowId) -> Attempt {
+        let mut state = network.lock();
+        match state.carriers.get(&socket).map(|carrier| &carrier.role) {
+            Some(Role::Linked(linked)) if *linked == flow => Attempt::Over(Verdict::Return(0)),
+            Some(Role::Connecting(_)) => Attempt::WouldBlock,
+            Some(Role::Idle | Role::Linked(_) | Role::Listening(_) | Role::Datagram(_)) | None => {
+                let errno = state.sockets.take_error(socket);
+                Attempt::Over(Verdict::Fail(errno.unwrap_or(Errno::ECONNABORTED)))
+            }
         }
     }
 
@@ -317,7 +345,16 @@ impl Attendant<'_> {
             entry.interval = (entry.interval * 2).min(LAST_SAMPLE);
             if !entry.parked.call.is_valid() {
                 self.finish(key, Verdict::Done);
-            } else if task::state(entry.parked.call.tid) == Some(b'D') {
+                continue;
+            }
+            if matches!(entry.parked.waiting, Waiting::Connect { .. }) {
+                // Its socket may have been closed from outside: a network that was stopped.
+                self.attempt(key);
+            }
+            let Some(entry) = self.parked.get_mut(&key) else {
+                continue;
+            };
+            if task::state(entry.parked.call.tid) == Some(b'D') {
                 self.interrupt(key);
             }
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::admission::Socket;
+use crate::admission::{Socket, SocketError};
 use crate::args::{Args, Exit};
 use crate::control::{Runtime, RuntimeError, Service};
 use crate::state::{StateDir, StateError};
@@ -55,7 +55,7 @@ pub fn run(
     let state =
         StateDir::open(&state_directory(args).map_err(fail(Exit::State))?).map_err(|error| {
             match &error {
-                StateError::Locked { .. } => fail(Exit::Runtime)(error),
+                StateError::Locked { .. } => fail(Exit::Another)(error),
                 StateError::NoPlace | StateError::Io { .. } | StateError::Untrusted { .. } => {
                     fail(Exit::State)(error)
                 }
@@ -63,7 +63,10 @@ pub fn run(
         })?;
     let path = netcon_shim::runtime::socket_path(true)
         .map_err(|error| failure(Exit::Runtime, format!("{error}.")))?;
-    let socket = Socket::bind(&path).map_err(fail(Exit::Runtime))?;
+    let socket = Socket::bind(&path).map_err(|error| match &error {
+        SocketError::Live { .. } => fail(Exit::Another)(error),
+        SocketError::NotSocket { .. } | SocketError::Io { .. } => fail(Exit::Runtime)(error),
+    })?;
     let udp = ports::bind_udp(args.port).map_err(|error| {
         failure(
             Exit::Port,

@@ -4,7 +4,7 @@
 
 use crate::data::{self, Handle, Udp};
 use crate::node::{Node, Running};
-use crate::sys::random;
+use crate::sys::{allocator, random};
 use std::io;
 use std::net::UdpSocket;
 use std::path::PathBuf;
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// Between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Sweeps between two times that free memory is given back.
+const TRIM_EVERY: u64 = 30;
 
 /// Starts a node without networks. `folder` is ours, 0700; `udp` is bound to the overlay's port.
 pub fn start(folder: PathBuf, udp: UdpSocket) -> io::Result<Running> {
@@ -30,9 +33,12 @@ pub fn start(folder: PathBuf, udp: UdpSocket) -> io::Result<Running> {
     let sweep_node = Arc::clone(&node);
     Builder::new().name("sweep".to_owned()).spawn(move || {
         let mut cursor = 0;
-        loop {
+        for turn in 1_u64.. {
             park_timeout(SWEEP_INTERVAL);
             sweep_node.sweep(&mut cursor);
+            if turn % TRIM_EVERY == 0 {
+                allocator::trim();
+            }
         }
     })?;
     Ok(Running(node))

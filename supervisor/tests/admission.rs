@@ -13,6 +13,8 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,7 +26,9 @@ use netcon_shim::handover::{
 use netcon_supervisor::admission::{MOST_GUESTS, PATIENCE, Socket, SocketError};
 use netcon_supervisor::clock;
 use netcon_supervisor::control::service::NewNetwork;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
 
 struct World {
     folder: Folder,
@@ -214,6 +218,47 @@ fn supervised_programs_may_not_use_the_api() {
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(answer.contains("network demo"), "{answer}");
     assert_eq!(world.http.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_connection_of_a_process_that_has_ended_is_nobodys() {
+    let world = World::new();
+    let address = UnixAddr::new(&world.folder.path().join("s")).unwrap();
+    for request in [&b"GET /networks HTTP/1.1\r\nhost: x\r\n\r\n"[..], &PREAMBLE] {
+        let socket = socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let number = socket.as_raw_fd();
+        let mut maker = Command::new("/bin/true");
+        // SAFETY: between fork and exec only connect(2) is called, on memory that was there before.
+        unsafe {
+            maker.pre_exec(move || Ok(connect(number, &address)?));
+        }
+        assert!(maker.status().unwrap().success());
+        let mut stream = UnixStream::from(socket);
+        stream.set_read_timeout(Some(4 * PATIENCE)).unwrap();
+        stream.write_all(request).unwrap();
+        if request == PREAMBLE {
+            stream.write_all(&hello(|_| {}).encode()).unwrap();
+            let Message::Answer(Answer::Refused { code, .. }) =
+                Message::read_from(&mut stream).unwrap()
+            else {
+                panic!()
+            };
+            assert_eq!(code, refusal::IDENTITY);
+        } else {
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        }
+    }
+    assert_eq!(world.http.load(Ordering::SeqCst), 0);
+    assert!(world.fake.seen().containers.is_empty());
 }
 
 #[test]

@@ -12,7 +12,9 @@ mod common;
 use std::sync::Arc;
 
 use common::{Fake, Folder, service};
-use netcon_overlay::PrivateKey;
+use netcon_api::model::{AddPeer, ImportNetwork};
+use netcon_api::{Answer, Caller, Command, Handler};
+use netcon_overlay::{PeerStatus, PrivateKey};
 use netcon_shim::handover::refusal;
 use netcon_supervisor::control::service::{ImportedNetwork, NewNetwork, NewPeer};
 use netcon_supervisor::control::{Admitted, ControlError, PeerCredentials, Runtime, Service};
@@ -267,6 +269,103 @@ fn names_of_endpoints_are_resolved_in_the_background() {
         fake.seen().networks["demo"][0].endpoint.is_some()
     });
     assert!(resolved);
+}
+
+#[test]
+fn a_late_answer_does_not_replace_where_a_peer_has_called_from() {
+    let folder = Folder::new();
+    let (service, fake) = service(&folder);
+    service.create(new("demo", &[])).unwrap();
+    let roamed = PrivateKey::from_random([7; 32]).public();
+    fake.seen().status.push(PeerStatus {
+        public_key: roamed,
+        endpoint: Some("192.0.2.9:9".parse().unwrap()),
+        last_handshake: None,
+        rx_bytes: 0,
+        tx_bytes: 0,
+    });
+    for (name, public_key) in [("roamed", Some(roamed)), ("other", None)] {
+        let with_name = NewPeer {
+            public_key,
+            endpoint: Some("localhost:7".to_owned()),
+            ..peer(name)
+        };
+        service.add_peer("demo", with_name).unwrap();
+    }
+    let endpoint = |of_roamed: bool| {
+        let seen = fake.seen();
+        let mut peers = seen.networks["demo"].iter();
+        peers
+            .find(|peer| (peer.public_key == roamed) == of_roamed)
+            .and_then(|peer| peer.endpoint)
+    };
+    // Names are looked up in the order in which they were asked for.
+    let other_resolved = (0..500).any(|_| {
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+        endpoint(false).is_some()
+    });
+    assert!(other_resolved);
+    assert_eq!(endpoint(true), None);
+}
+
+#[test]
+fn a_file_that_a_person_has_edited_is_checked() {
+    let folder = Folder::new();
+    drop(service(&folder).0.create(new("demo", &[])).unwrap());
+    let path = folder.path().join("state/networks/demo.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let edited = text.replace("\"mtu\": 1420", "\"mtu\": 576");
+    assert_ne!(text, edited);
+    std::fs::write(&path, edited).unwrap();
+    let (service, fake) = restarted(&folder);
+    let failure = service.network("demo").unwrap().failure.unwrap();
+    assert!(failure.contains("from 1280 to 9000"), "{failure}");
+    assert!(fake.seen().networks.is_empty());
+}
+
+#[test]
+fn our_endpoint_needs_no_port_and_mtus_have_a_range() {
+    let folder = Folder::new();
+    let (service, _) = service(&folder);
+    let ask = |command| service.handle(Caller { uid: 0 }, command);
+    service.create(new("demo", &["10.77.0.1/24"])).unwrap();
+    for (name, said, exported) in [
+        ("a", "server.example", "Endpoint = server.example:9993"),
+        ("b", "server.example:7", "Endpoint = server.example:7"),
+        ("c", "192.0.2.7", "Endpoint = 192.0.2.7:9993"),
+        ("d", "2001:db8::7", "Endpoint = [2001:db8::7]:9993"),
+    ] {
+        let add = AddPeer {
+            name: Some(name.to_owned()),
+            our_endpoint: Some(said.to_owned()),
+            ..AddPeer::default()
+        };
+        let Ok(Answer::AddedPeer(added)) = ask(Command::PeerAdd("demo".to_owned(), add)) else {
+            panic!("{said}")
+        };
+        let config = added.config.unwrap();
+        assert!(config.contains(exported), "{said}");
+    }
+    for bad in ["a b", "server.example:0", "server.example:x", ""] {
+        let add = AddPeer {
+            our_endpoint: Some(bad.to_owned()),
+            ..AddPeer::default()
+        };
+        let refused = ask(Command::PeerAdd("demo".to_owned(), add)).unwrap_err();
+        assert!(refused.message.contains("HOST:PORT"), "{refused}");
+    }
+    for mtu in [1, 1279, 9001] {
+        let import = ImportNetwork {
+            config: format!(
+                "[Interface]\nPrivateKey = AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\nAddress = 10.1.0.2/24\nMTU = {mtu}\n"
+            ),
+            name: Some("other".to_owned()),
+            fallback_name: None,
+        };
+        let refused = ask(Command::NetworkImport(import)).unwrap_err();
+        assert!(refused.message.contains("from 1280 to 9000"), "{refused}");
+    }
+    assert_eq!(service.networks().len(), 1);
 }
 
 #[test]

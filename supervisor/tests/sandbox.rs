@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the closed sandbox refuses, and that everything the supervisor needs still works in it.
 //!
-//! Each case runs in a process of its own: this test binary again, told by the environment to play
-//! a part. A part ends with status 0 or says what went wrong.
+//! Each case runs in a process of its own: this test binary again with that one test, told by the
+//! environment which part to play. It ends with status 0 or says what went wrong.
 #![allow(
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
@@ -26,6 +26,8 @@ use nix::sys::socket::{
 };
 
 const PART: &str = "NETCON_SANDBOX_TEST_PART";
+/// The part of the program that a supervisor serves.
+const SUPERVISED: &str = "supervised";
 /// A system call that nothing in the supervised part makes by itself.
 const TRAPPED: libc::c_long = libc::SYS_getpriority;
 const WORDS: &[u8; 16] = b"memory of theirs";
@@ -33,90 +35,102 @@ const REPLY: i64 = 4711;
 
 #[test]
 fn starting_programs_is_refused() {
-    play("exec");
+    play("starting_programs_is_refused", || {
+        close();
+        exec();
+    });
 }
 
 #[test]
 fn tracing_is_refused() {
-    play("ptrace");
+    play("tracing_is_refused", || {
+        close();
+        ptrace();
+    });
 }
 
 #[test]
 fn other_sockets_are_refused() {
-    play("sockets");
+    play("other_sockets_are_refused", || {
+        close();
+        sockets();
+    });
 }
 
 #[test]
 fn other_calls_are_refused() {
-    play("others");
+    play("other_calls_are_refused", || {
+        close();
+        others();
+    });
 }
 
 #[test]
 fn every_thread_is_confined() {
-    play("threads");
+    play("every_thread_is_confined", || {
+        let before = thread_from_before();
+        close();
+        threads(before);
+    });
 }
 
 #[test]
 fn files_and_memory_work() {
-    play("files");
+    play("files_and_memory_work", || {
+        close();
+        files();
+    });
 }
 
 #[test]
 fn network_works() {
-    play("network");
+    play("network_works", || {
+        close();
+        network();
+    });
 }
 
 #[test]
 fn programs_are_served() {
-    play("serve");
+    play("programs_are_served", || {
+        if std::env::var(PART).is_ok_and(|part| part == SUPERVISED) {
+            supervised();
+        } else {
+            serve();
+        }
+    });
 }
 
-/// Entry of the other processes; without a part in the environment it does nothing.
-#[test]
-fn part() {
-    let Ok(part) = std::env::var(PART) else {
-        return;
-    };
-    match part.as_str() {
-        "supervised" => return supervised(),
-        "serve" => return serve(),
-        _ => {}
+/// Runs the test `name` again in a process of its own, and there what it tests.
+fn play(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(PART).is_some() {
+        return test();
     }
-    let before = (part == "threads").then(thread_from_before);
-    sandbox::harden().unwrap();
-    sandbox::confine().unwrap();
-    match part.as_str() {
-        "exec" => exec(),
-        "ptrace" => ptrace(),
-        "sockets" => sockets(),
-        "others" => others(),
-        "threads" => threads(before.unwrap()),
-        "files" => files(),
-        "network" => network(),
-        other => panic!("no part {other}"),
-    }
-}
-
-fn play(part: &str) {
-    let output = another(part).output().unwrap();
+    let output = another(name, "supervisor").output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
-        "{part}: {}\n{}{}",
+        "{name}: {}\n{}{}",
         output.status,
         text(&output.stdout),
         text(&output.stderr)
     );
     assert!(
         text(&output.stdout).contains("1 passed"),
-        "{part} did not run"
+        "{name} did not run"
     );
 }
 
-fn another(part: &str) -> Command {
+/// Both stages, as the supervisor closes them.
+fn close() {
+    sandbox::harden().unwrap();
+    sandbox::confine().unwrap();
+}
+
+fn another(name: &str, part: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["part", "--exact", "--nocapture", "--test-threads=1"])
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(PART, part);
     command
 }
@@ -477,14 +491,13 @@ fn unix() {
 /// The supervisor's part: a notification of a program is received, looked at and answered inside.
 fn serve() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let mut program = another("supervised")
+    let mut program = another("programs_are_served", SUPERVISED)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let listener = take(&ours);
-    sandbox::harden().unwrap();
-    sandbox::confine().unwrap();
+    close();
     let call = sys::notify::receive(listener.as_fd()).unwrap();
     assert_eq!(i64::from(call.number), TRAPPED);
     assert!(sys::notify::is_valid(listener.as_fd(), call.id));

@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -49,9 +50,14 @@ impl Running {
     }
 }
 
+/// Exit code and sentence of a start that must fail.
 fn refused(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !said.contains("panicked") && !said.contains("Os {"),
+        "{said}"
+    );
     (output.status.code(), said)
 }
 
@@ -89,17 +95,43 @@ fn what_is_in_the_way_has_its_exit_code() {
     let running = Running::start(&mut command(path, "a", 24_200));
     // The same socket and state; then only the state.
     let (code, said) = refused(&mut command(path, "a", 24_200));
-    assert_eq!(code, Some(4), "{said}");
+    assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("Another netcon-supervisor"), "{said}");
+    let mut same_state = command(path, "a", 24_200);
+    same_state.env("NETCON_SOCKET", path.join("b.sock"));
+    let (code, said) = refused(&mut same_state);
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("--state-dir"), "{said}");
     let mut same_socket = command(path, "b", 24_200);
     same_socket.env("NETCON_SOCKET", path.join("a.sock"));
-    assert_eq!(refused(&mut same_socket).0, Some(4));
+    let (code, said) = refused(&mut same_socket);
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("NETCON_SOCKET"), "{said}");
     assert_eq!(running.end(Signal::SIGTERM), Some(0));
 
     assert_eq!(refused(command(path, "c", 24_200).arg("--what")).0, Some(2));
     std::fs::write(path.join("file"), "").unwrap();
-    let (code, said) = refused(command(path, "file", 24_200).env("HOME", "/"));
+    let (code, said) = refused(&mut command(path, "file", 24_200));
     assert_eq!(code, Some(3), "{said}");
+    std::fs::create_dir(path.join("open")).unwrap();
+    let everybody = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(path.join("open"), everybody).unwrap();
+    let (code, said) = refused(&mut command(path, "open", 24_200));
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("can be written by others"), "{said}");
+    let mut nowhere = Command::new(env!("CARGO_BIN_EXE_netcon-supervisor"));
+    nowhere.env_clear().stderr(Stdio::piped());
+    let (code, said) = refused(&mut nowhere);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("--state-dir"), "{said}");
+    let mut no_socket = command(path, "e", 24_200);
+    no_socket.env("NETCON_SOCKET", path.join("file"));
+    let (code, said) = refused(&mut no_socket);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("not a socket"), "{said}");
+    no_socket.env("NETCON_SOCKET", path.join("no/such/folder/s"));
+    let (code, said) = refused(&mut no_socket);
+    assert_eq!(code, Some(4), "{said}");
     let _taken: Vec<UdpSocket> = (65_500..=65_535)
         .filter_map(|port| UdpSocket::bind(("0.0.0.0", port)).ok())
         .collect();
@@ -132,4 +164,37 @@ fn a_busy_port_and_a_corrupt_file_are_told_and_not_fatal() {
     );
     assert_eq!(running.end(Signal::SIGTERM), Some(0));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "{");
+}
+
+#[test]
+fn log_lines_are_as_asked_for() {
+    let folder = Folder::new();
+    let said = |port, change: &dyn Fn(&mut Command)| {
+        let mut command = command(folder.path(), "a", port);
+        change(&mut command);
+        let running = Running::start(&mut command);
+        let said = running.2.clone();
+        assert_eq!(running.end(Signal::SIGTERM), Some(0));
+        // Standard error is a pipe here.
+        assert!(!said.contains('\x1b'), "{said:?}");
+        said
+    };
+    let plain = said(24_400, &|_| {});
+    assert_eq!(plain.lines().count(), 1, "{plain}");
+    assert!(!plain.contains("netcon_supervisor::"), "{plain}");
+    let verbose = said(24_400, &|command| {
+        command.arg("-vvv");
+    });
+    assert!(verbose.contains("INFO netcon_supervisor::"), "{verbose}");
+    let asked = said(24_400, &|command| {
+        command.env("RUST_LOG", "netcon_supervisor::startup=info");
+    });
+    assert!(asked.contains("netcon_supervisor::startup"), "{asked}");
+    let malformed = said(24_400, &|command| {
+        command.env("RUST_LOG", "netcon_supervisor=loud");
+    });
+    assert!(
+        malformed.contains("WARN") && malformed.contains("RUST_LOG=\"netcon_supervisor=loud\""),
+        "{malformed}"
+    );
 }

@@ -15,6 +15,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use super::{Guest, PATIENCE};
 use crate::clock;
 use crate::control::{Admission, Admitted};
+use crate::sys::peer;
 use crate::sys::receive::receive;
 
 /// From the first byte to the hand-off. A client that misbehaves is dropped; it hears why if it can.
@@ -45,6 +46,10 @@ fn converse(guest: &Guest) -> io::Result<()> {
             sentence,
         })),
         (false, None) => match guest.door.service.runtime().network_of(guest.peer.pid) {
+            // A container's task could connect, hand the connection on and be gone before it is asked for.
+            None if !peer::is_alive(&guest.stream, guest.peer.pid) => client.refuse_http(
+                "The process that opened this connection has ended; use a connection of your own.",
+            ),
             None => {
                 guest.stream.set_write_timeout(None)?;
                 guest.stream.set_read_timeout(None)?;
@@ -119,10 +124,18 @@ fn admit(guest: &Guest, hello: Hello) -> Admitted {
                 .to_owned(),
         );
     }
-    guest
+    let admitted = guest
         .door
         .service
-        .admit(hello.network.as_deref(), hello.argv0, guest.peer)
+        .admit(hello.network.as_deref(), hello.argv0, guest.peer);
+    // Asked afterwards: then it was there while its network was looked up.
+    if !peer::is_alive(&guest.stream, guest.peer.pid) {
+        return refused(
+            refusal::IDENTITY,
+            "The process that opened this connection has ended.".to_owned(),
+        );
+    }
+    admitted
 }
 
 fn take_over(guest: &Guest, client: &mut Client<'_>, admission: Admission) -> io::Result<()> {

@@ -74,7 +74,8 @@ pub(super) trait Peers: Send {
     /// Whether the peer still exists and its endpoint still is this name.
     fn wants(&self, network: &str, peer: &PublicKey, name: &str) -> bool;
 
-    /// The name has this address now. Without effect unless [`Peers::wants`] it.
+    /// The name has this address now. Without effect unless [`Peers::wants`] it, or when the peer's address has become
+    /// known otherwise.
     fn found(&self, network: &str, peer: &PublicKey, name: &str, address: SocketAddr);
 }
 

@@ -208,10 +208,9 @@ impl Service {
     }
 
     fn add(&self, network: &str, request: AddPeer) -> Result<Answer, ApiError> {
-        if let Some(endpoint) = [&request.endpoint, &request.our_endpoint]
-            .into_iter()
-            .flatten()
-            .find(|e| !wgquick::is_endpoint(e))
+        // Ours may be without a port: this supervisor's is meant then.
+        if let Some(endpoint) = &request.endpoint
+            && !wgquick::is_endpoint(endpoint)
         {
             return Err(invalid(format!(
                 "{endpoint:?} is no endpoint: write host:port or [address]:port."

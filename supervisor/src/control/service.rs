@@ -191,7 +191,12 @@ impl Service {
             tables.broken.insert(broken.name.clone(), broken);
         }
         for config in loaded.networks {
-            let failure = service.start_network(&config).err();
+            // A person may have edited the file.
+            let failure = check_mtu(Some(config.mtu))
+                .and_then(|_mtu| check_peers(&config))
+                .map_err(|error| error.to_string())
+                .and_then(|()| service.start_network(&config))
+                .err();
             if let Some(failure) = &failure {
                 tracing::error!("Network {} does not run: {failure}", config.name);
             }
@@ -588,7 +593,7 @@ impl Service {
                 .map(|address| SocketAddr::new(address, self.udp_port).to_string())
                 .ok_or_else(|| {
                     ControlError::Invalid(
-                        "This host has no route to the outside; say with --endpoint where the peer finds it."
+                        "This host has no route to the outside; say with --our-endpoint where the peer finds it."
                             .to_owned(),
                     )
                 })?,
@@ -671,6 +676,16 @@ impl Peers for ResolvedPeers {
         let Some(entry) = Self::entry(&tables, network, peer, name) else {
             return;
         };
+        // It has called in the meantime: where it called from is newer than what a name service remembers.
+        let has_called = self
+            .0
+            .runtime
+            .peer_status(network)
+            .iter()
+            .any(|status| status.public_key == *peer && status.endpoint.is_some());
+        if has_called {
+            return;
+        }
         let mut config = peer_config(entry);
         config.endpoint = Some(address);
         if let Err(error) = self.0.runtime.set_peer(network, config) {
@@ -732,14 +747,18 @@ fn names(tables: &Tables) -> String {
     names.join(", ")
 }
 
-/// Smallest packet every IPv6 link carries (RFC 8200, section 5), and what fits a UDP datagram.
+/// What every IPv6 link carries (RFC 8200, section 5), bytes.
+const SMALLEST_MTU: u16 = 1280;
+/// Jumbo frames; well below what a UDP datagram holds, bytes.
+const LARGEST_MTU: u16 = 9000;
+
 fn check_mtu(mtu: Option<u16>) -> Result<u16, ControlError> {
     let mtu = mtu.unwrap_or(crate::state::DEFAULT_MTU);
-    if (1280..=9000).contains(&mtu) {
+    if (SMALLEST_MTU..=LARGEST_MTU).contains(&mtu) {
         Ok(mtu)
     } else {
         Err(ControlError::Invalid(format!(
-            "An MTU of {mtu} is not possible; use 1280 to 9000."
+            "An MTU of {mtu} is not possible; it must be from {SMALLEST_MTU} to {LARGEST_MTU} bytes."
         )))
     }
 }

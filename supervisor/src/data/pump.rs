@@ -9,7 +9,7 @@ use crate::parked::Message;
 use crate::sys::unix;
 use crate::trap;
 use netcon_netstack::sockets::{CloseHow, SocketEvent, SocketId};
-use netcon_netstack::stack::{FlowId, Recv};
+use netcon_netstack::stack::{FlowId, Recv, TcpState};
 use nix::errno::Errno as Kernel;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
@@ -41,40 +41,45 @@ enum Rest {
     Idle,
     /// The quantum is used up.
     More,
+    /// Everything before shutdown(SHUT_WR) has been read.
+    End,
     /// The program's end is gone: its last reference was closed; with unread data or not.
     Gone { unread: bool },
 }
 
 impl State {
-    /// Something happened on the S of a flow.
-    pub fn end_ready(&mut self, cx: Context<'_>, flow: FlowId, events: EpollFlags) {
-        if let Some(link) = self.links.get_mut(&flow) {
-            link.readable |= events.intersects(
-                EpollFlags::EPOLLIN
-                    | EpollFlags::EPOLLRDHUP
-                    | EpollFlags::EPOLLHUP
-                    | EpollFlags::EPOLLERR,
-            );
-            link.writable |= events.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP);
-            self.pump(cx, flow);
-        } else if events.contains(EpollFlags::EPOLLHUP) {
-            self.attempt_closed(cx, flow);
-        }
-    }
-
-    /// A program closed a socket whose connection is still being made.
-    fn attempt_closed(&mut self, cx: Context<'_>, flow: FlowId) {
-        let Some(socket) = self.sockets.socket_of(flow) else {
-            return;
-        };
-        if let Some(Carrier {
-            role: Role::Connecting(connecting),
-            ..
-        }) = self.carriers.get(&socket)
-            && let Some((s, _)) = &connecting.plugged
-            && unix::is_hung_up(s.as_fd())
-        {
-            self.close(cx.now, &cx.node.registry, socket, CloseHow::Reset);
+    /// Something happened on the S of a socket.
+    pub fn end_ready(
+        &mut self,
+        cx: Context<'_>,
+        socket: SocketId,
+        events: EpollFlags,
+        scratch: &mut [u8],
+    ) {
+        match self.carriers.get(&socket).map(|carrier| &carrier.role) {
+            Some(Role::Linked(flow)) => {
+                let flow = *flow;
+                if let Some(link) = self.links.get_mut(&flow) {
+                    link.readable |= events.intersects(
+                        EpollFlags::EPOLLIN
+                            | EpollFlags::EPOLLRDHUP
+                            | EpollFlags::EPOLLHUP
+                            | EpollFlags::EPOLLERR,
+                    );
+                    link.writable |= events.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP);
+                }
+                self.pump(cx, flow);
+            }
+            // A program closed a socket whose connection is still being made.
+            Some(Role::Connecting(connecting)) => {
+                if let Some((s, _)) = &connecting.plugged
+                    && unix::is_hung_up(s.as_fd())
+                {
+                    self.close(cx.now, &cx.node.registry, socket, CloseHow::Reset);
+                }
+            }
+            Some(Role::Datagram(_)) => self.datagram_ready(socket, scratch),
+            Some(Role::Idle | Role::Listening(_)) | None => {}
         }
     }
 
@@ -104,6 +109,7 @@ impl State {
                                 .map_or(0, |carrier| carrier.container),
                             origin: Some(listener),
                             alive: None,
+            shut_read: false,
                             role: Role::Linked(flow),
                         },
                     );
@@ -120,8 +126,13 @@ impl State {
                 }
                 SocketEvent::Closed { socket, flow } => self.closed(socket, flow),
                 SocketEvent::Datagram { socket } => self.datagram_arrived(cx, socket),
-                // Recorded in the model; the next trapped call reports it.
-                SocketEvent::DatagramError { .. } => {}
+                // Recorded in the model: the next trapped call reports it, and those that wait.
+                SocketEvent::DatagramError { socket, .. } => {
+                    let container = self.carriers.get(&socket).map(|carrier| carrier.container);
+                    if let Some(container) = container.and_then(|id| cx.node.container(id)) {
+                        container.room.post(Message::Retry);
+                    }
+                }
             }
         }
         any
@@ -160,19 +171,21 @@ impl State {
         }
     }
 
-    /// Something happened on the S of a datagram socket. True if the program has sent more than a fair share.
-    pub fn datagram_ready(&mut self, socket: SocketId, scratch: &mut [u8]) -> bool {
+    /// The program may have sent datagrams, or taken one.
+    fn datagram_ready(&mut self, socket: SocketId, scratch: &mut [u8]) {
         let Some(Carrier {
             role: Role::Datagram(end),
             ..
         }) = self.carriers.get(&socket)
         else {
-            return false;
+            return;
         };
         let end = Arc::clone(end);
-        let more = trap::take_sent_datagrams(self, socket, &end, scratch);
+        if trap::take_sent_datagrams(self, socket, &end, scratch) {
+            // S tells only of news: the rest is fetched in the next turn.
+            self.ready_datagrams.push_back(socket);
+        }
         trap::push_datagrams(self, socket, &end);
-        more
     }
 
     fn decided(
@@ -188,11 +201,6 @@ impl State {
             return;
         };
         connecting.outcome = Some(outcome);
-        if outcome.is_err() && connecting.plugged.is_some() {
-            // S closes with the plug unread: A polls as a refused connection does.
-            carrier.role = Role::Idle;
-            return;
-        }
         if let Some(container) = cx.node.container(carrier.container) {
             container.room.post(Message::Outcome {
                 network: Arc::clone(cx.network),
@@ -252,17 +260,27 @@ impl State {
         // Not named yet: listen(2) is still at work and hands over itself.
         let name = listening.name.clone().ok_or(Kernel::EAGAIN)?;
         let s = unix::new(unix::End::Stream, true)?;
-        unix::set_name(s.as_fd(), network.salt, flow.0)?;
+        unix::set_name(s.as_fd(), network.proof(flow), flow.0)?;
         name.connect(s.as_fd())?;
         node.data
-            .watch(s.as_fd(), Token::Flow(network.index, flow))
+            .watch(s.as_fd(), Token::End(network.index, socket))
             .map_err(|_| Kernel::ENOSPC)?;
         if let Some(listening) = self.listening_mut(listener) {
             listening.queued += 1;
         }
-        self.links.insert(flow, Link::new(s, socket));
-        self.ready.push_back(flow);
+        self.link(flow, Link::new(s, socket));
         Ok(())
+    }
+
+    /// Gives a flow its S. What the engine has said of it before is looked up: nobody was there to hear it.
+    pub fn link(&mut self, flow: FlowId, mut link: Link) {
+        link.reset |= matches!(
+            self.sockets.stack().state(flow),
+            None | Some(TcpState::Closed)
+        );
+        self.links.insert(flow, link);
+        // Its first edge may be gone already.
+        self.ready.push_back(flow);
     }
 
     /// Linux drops a SYN while no place is free.
@@ -374,8 +392,18 @@ impl State {
         }
     }
 
-    /// Serves flows that had more than their share.
-    pub fn pump_ready(&mut self, cx: Context<'_>) {
+    /// True if [`State::pump_ready`] has something to do.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.ready_datagrams.is_empty()
+    }
+
+    /// Serves what had more than its share.
+    pub fn pump_ready(&mut self, cx: Context<'_>, scratch: &mut [u8]) {
+        for _ in 0..self.ready_datagrams.len() {
+            if let Some(socket) = self.ready_datagrams.pop_front() {
+                self.datagram_ready(socket, scratch);
+            }
+        }
         for _ in 0..self.ready.len() {
             if let Some(flow) = self.ready.pop_front() {
                 self.pump(cx, flow);
@@ -414,11 +442,11 @@ impl State {
                 );
                 return;
             }
+            Rest::End => {
+                link.outgoing = Outgoing::Finished;
+                stack.finish(cx.now, flow);
+            }
             Rest::Idle | Rest::More => {}
-        }
-        if link.outgoing == Outgoing::ShutdownCalled && !link.readable {
-            link.outgoing = Outgoing::Finished;
-            stack.finish(cx.now, flow);
         }
         if incoming == Rest::More || outgoing == Rest::More {
             self.ready.push_back(flow);
@@ -548,12 +576,16 @@ fn collect(
             Ok(0) => {
                 link.readable = false;
                 // The end after shutdown(SHUT_WR), unless the other direction was still open and S has hung up: close.
+                if link.outgoing == Outgoing::Finished && (link.fin_delivered || link.shut_read) {
+                    // Both directions are shut, so closing changes nothing here; the sweep finds out.
+                    return Rest::Idle;
+                }
                 let closed = link.outgoing == Outgoing::Open
                     || (!link.fin_delivered && !link.shut_read && unix::is_hung_up(link.s.as_fd()));
                 return if closed {
                     Rest::Gone { unread: false }
                 } else {
-                    Rest::Idle
+                    Rest::End
                 };
             }
             Ok(n) => budget = budget.saturating_sub(n),

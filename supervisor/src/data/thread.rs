@@ -8,11 +8,12 @@ use crate::clock;
 use crate::network::{Network, State, Token};
 use crate::node::Node;
 use netcon_netstack::sockets::{CloseHow, SocketId};
-use netcon_netstack::stack::{FlowId, ListenerId};
+use netcon_netstack::stack::ListenerId;
 use netcon_overlay::{NetworkIndex, Overlay, Received};
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,20 +25,19 @@ const BATCHES: usize = 4;
 struct Work {
     /// Opened packets: buffer, offset, length.
     packets: Vec<(usize, usize, usize)>,
-    flows: Vec<(FlowId, EpollFlags)>,
-    datagrams: Vec<SocketId>,
+    /// Ends of programs on which something happened.
+    ends: Vec<(SocketId, EpollFlags)>,
     due: bool,
 }
 
 impl Work {
     fn is_empty(&self) -> bool {
-        self.packets.is_empty() && self.flows.is_empty() && self.datagrams.is_empty() && !self.due
+        self.packets.is_empty() && self.ends.is_empty() && !self.due
     }
 
     fn clear(&mut self) {
         self.packets.clear();
-        self.flows.clear();
-        self.datagrams.clear();
+        self.ends.clear();
         self.due = false;
     }
 }
@@ -109,14 +109,9 @@ impl Thread {
                             served.work.due = true;
                         }
                     }
-                    Token::Flow(index, flow) => {
+                    Token::End(index, socket) => {
                         if let Some(served) = self.networks.get_mut(&index.0) {
-                            served.work.flows.push((flow, event.events()));
-                        }
-                    }
-                    Token::Datagram(index, socket) => {
-                        if let Some(served) = self.networks.get_mut(&index.0) {
-                            served.work.datagrams.push(socket);
+                            served.work.ends.push((socket, event.events()));
                         }
                     }
                 }
@@ -127,7 +122,9 @@ impl Thread {
             }
             let indices: Vec<u32> = self.networks.keys().copied().collect();
             for index in indices {
-                self.serve(index, now);
+                if catch_unwind(AssertUnwindSafe(|| self.serve(index, now))).is_err() {
+                    tracing::error!(index, "a turn of a network failed inside the supervisor");
+                }
             }
             self.overlay.handle_timeout(now, clock::unix());
             self.transmit_control(now);
@@ -216,13 +213,13 @@ impl Thread {
                     );
                 }
                 state.take_events(cx);
-                state.pump_ready(cx);
+                state.pump_ready(cx, &mut self.scratch);
                 let waits = state
                     .sockets
                     .stack_mut()
                     .poll_transmit(now, &mut self.batch);
                 // The internal loopback may have brought more.
-                more = state.take_events(cx) || waits || !state.ready.is_empty();
+                more = state.take_events(cx) || waits || state.has_ready();
                 if self.batch.is_empty() && !more {
                     break;
                 }
@@ -342,13 +339,8 @@ fn take_in<'a>(
         }
         state.sockets.stack_mut().handle_packet(cx.now, packet);
     }
-    for &(flow, events) in &work.flows {
-        state.end_ready(cx, flow, events);
-    }
-    for &socket in &work.datagrams {
-        if state.datagram_ready(socket, scratch) {
-            cx.node.data.wake();
-        }
+    for &(socket, events) in &work.ends {
+        state.end_ready(cx, socket, events, scratch);
     }
 }
 

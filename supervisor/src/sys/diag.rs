@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 /// Asks the kernel about AF_UNIX sockets. 7–10 µs a question.
 #[derive(Debug)]
-pub struct UnixDiag(Mutex<OwnedFd>);
+pub struct UnixDiag(Mutex<(OwnedFd, u32)>);
 
 impl UnixDiag {
     /// Opens the netlink socket.
@@ -21,7 +21,7 @@ impl UnixDiag {
             SockFlag::SOCK_CLOEXEC,
             SockProtocol::NetlinkSockDiag,
         )?;
-        Ok(Self(Mutex::new(fd)))
+        Ok(Self(Mutex::new((fd, 0))))
     }
 
     /// True unless the kernel says that no open file holds this socket any more.
@@ -32,19 +32,26 @@ impl UnixDiag {
     /// Inode of the socket connected to this one, None if it has none.
     pub fn peer(&self, inode: u64) -> Result<Option<u64>, Errno> {
         let short = u32::try_from(inode).map_err(|_| Errno::EINVAL)?;
-        let fd = self
+        let mut fd = self
             .0
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        send(fd.as_raw_fd(), &request(short), MsgFlags::empty())?;
+        let (socket, sequence) = &mut *fd;
+        *sequence = sequence.wrapping_add(1);
+        send(
+            socket.as_raw_fd(),
+            &request(short, *sequence),
+            MsgFlags::empty(),
+        )?;
         let mut answer = [0_u8; 4096];
-        let n = loop {
-            match recv(fd.as_raw_fd(), &mut answer, MsgFlags::empty()) {
+        loop {
+            match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
                 Err(Errno::EINTR) => {}
-                result => break result?,
+                // An answer that nobody read because of an error then is not this one's.
+                Ok(n) if u32_at(&answer[..n], 8) != Some(*sequence) => {}
+                result => return parse(&answer[..result?]),
             }
-        };
-        parse(&answer[..n])
+        }
     }
 }
 
@@ -56,11 +63,12 @@ const HEADER: usize = 16;
 const UNIX_DIAG_MSG: usize = 16;
 
 /// struct nlmsghdr, struct unix_diag_req (linux/unix_diag.h); any cookie, any state.
-fn request(inode: u32) -> [u8; 40] {
+fn request(inode: u32, sequence: u32) -> [u8; 40] {
     let mut out = [0_u8; 40];
     out[0..4].copy_from_slice(&40_u32.to_ne_bytes());
     out[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     out[6..8].copy_from_slice(&1_u16.to_ne_bytes()); // NLM_F_REQUEST
+    out[8..12].copy_from_slice(&sequence.to_ne_bytes());
     out[16] = 1; // AF_UNIX
     out[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
     out[24..28].copy_from_slice(&inode.to_ne_bytes());

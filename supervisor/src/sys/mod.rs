@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One kernel interface per module, owned descriptors in and out; the only place with unsafe code.
 
+pub mod allocator;
 pub mod diag;
 pub mod inet_diag;
 pub mod ioctl;
 pub mod kernel;
 pub mod memory;
 pub mod notify;
+pub mod peer;
 pub mod random;
 pub mod receive;
 pub mod task;

@@ -14,6 +14,8 @@ use nix::sys::stat::{Mode, fstat};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Kind of a stand-in.
@@ -140,11 +142,10 @@ impl Hidden {
     /// Binds `fd` inside `folder` (ours, 0700).
     pub fn bind(fd: BorrowedFd<'_>, folder: &Path) -> Result<Self, Errno> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let path = folder.join(format!(
-            "s{}-{}",
-            std::process::id(),
-            COUNTER.fetch_add(1, Ordering::Relaxed)
-        ));
+        static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        // Unpredictable: programs of this user can reach the folder too.
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("{:016x}", SECRET.hash_one(number)));
         bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
         let kept = open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
         let _ = std::fs::remove_file(&path);
@@ -184,45 +185,66 @@ pub fn accept(a: BorrowedFd<'_>, nonblocking: bool) -> Result<OwnedFd, Errno> {
     accept4(a.as_raw_fd(), flags).map(owned)
 }
 
-/// Gives S a name that its peer can read back: the number of the connection it carries.
-pub fn set_name(s: BorrowedFd<'_>, salt: u64, number: u64) -> Result<(), Errno> {
+/// Gives S a name that its peer can read back: the number of the connection it carries, behind a proof that it is ours.
+pub fn set_name(s: BorrowedFd<'_>, proof: u64, number: u64) -> Result<(), Errno> {
     let mut name = [0_u8; 23];
     name[..7].copy_from_slice(b"netcon/");
-    name[7..15].copy_from_slice(&salt.to_be_bytes());
+    name[7..15].copy_from_slice(&proof.to_be_bytes());
     name[15..].copy_from_slice(&number.to_be_bytes());
     bind(s.as_raw_fd(), &UnixAddr::new_abstract(&name)?)
 }
 
-/// The number [`set_name`] gave to the peer of `fd`.
-pub fn peer_number(fd: BorrowedFd<'_>, salt: u64) -> Option<u64> {
+/// What [`set_name`] gave to the peer of `fd`: proof and number.
+pub fn peer_name(fd: BorrowedFd<'_>) -> Option<(u64, u64)> {
     let address: UnixAddr = getpeername(fd.as_raw_fd()).ok()?;
-    let rest = address
-        .as_abstract()?
-        .strip_prefix(b"netcon/")?
-        .strip_prefix(&salt.to_be_bytes())?;
-    rest.try_into().ok().map(u64::from_be_bytes)
+    let rest = address.as_abstract()?.strip_prefix(b"netcon/")?;
+    let (proof, number) = rest.split_at_checked(8)?;
+    Some((
+        u64::from_be_bytes(proof.try_into().ok()?),
+        u64::from_be_bytes(number.try_into().ok()?),
+    ))
 }
 
 /// Where connecting programs' ends are joined to ours: a private listener.
 #[derive(Debug)]
 pub struct Joiner {
-    listener: OwnedFd,
-    name: Hidden,
+    folder: PathBuf,
+    /// None after a failure: what it may have queued must never be taken for another's.
+    listener: Option<(OwnedFd, Hidden)>,
 }
 
 impl Joiner {
     /// Listens in `folder`.
     pub fn new(folder: &Path) -> Result<Self, Errno> {
-        let listener = new(End::Stream, true)?;
-        let name = Hidden::bind(listener.as_fd(), folder)?;
-        set_listening(listener.as_fd(), 16)?;
-        Ok(Self { listener, name })
+        let listener = Some(Self::listen(folder)?);
+        Ok(Self {
+            folder: folder.to_owned(),
+            listener,
+        })
     }
 
     /// Connects A and gives the S that belongs to it. `&mut`: between connect and accept nobody else may come.
     pub fn join(&mut self, a: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-        self.name.connect(a)?;
-        accept(self.listener.as_fd(), true)
+        let (listener, name) = match self.listener.take() {
+            Some(listener) => listener,
+            None => Self::listen(&self.folder)?,
+        };
+        let joined = match name.connect(a) {
+            Ok(()) => accept(listener.as_fd(), true)?,
+            Err(error) => {
+                self.listener = Some((listener, name));
+                return Err(error);
+            }
+        };
+        self.listener = Some((listener, name));
+        Ok(joined)
+    }
+
+    fn listen(folder: &Path) -> Result<(OwnedFd, Hidden), Errno> {
+        let listener = new(End::Stream, true)?;
+        let name = Hidden::bind(listener.as_fd(), folder)?;
+        set_listening(listener.as_fd(), 16)?;
+        Ok((listener, name))
     }
 }
 
@@ -312,8 +334,7 @@ mod tests {
         set_name(s.as_fd(), 7, 42).unwrap();
         hidden.connect(s.as_fd()).unwrap();
         let c = accept(a.as_fd(), false).unwrap();
-        assert_eq!(peer_number(c.as_fd(), 7), Some(42));
-        assert_eq!(peer_number(c.as_fd(), 8), None);
+        assert_eq!(peer_name(c.as_fd()), Some((7, 42)));
         assert_eq!(accept(a.as_fd(), false).unwrap_err(), Errno::EAGAIN);
         drop(a);
         let late = new(End::Stream, true).unwrap();

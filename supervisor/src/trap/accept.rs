@@ -116,7 +116,11 @@ impl Accept {
     }
 
     fn claim(&self, end: &OwnedFd) -> Option<(SocketId, FlowId)> {
-        let flow = FlowId(unix::peer_number(end.as_fd(), self.network.salt)?);
+        let (proof, number) = unix::peer_name(end.as_fd())?;
+        let flow = FlowId(number);
+        if proof != self.network.proof(flow) {
+            return None;
+        }
         let state = self.network.lock();
         // A connection that has ended meanwhile is still accepted, as Linux does; its link may be gone.
         let socket = state

@@ -42,7 +42,7 @@ pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
         queue: Mutex::new(DatagramQueue::default()),
     });
     let mut state = on.entry.network.lock();
-    let token = Token::Datagram(on.entry.network.index, on.entry.socket);
+    let token = Token::End(on.entry.network.index, on.entry.socket);
     on.node
         .data
         .watch(end.s.as_fd(), token)
@@ -56,17 +56,28 @@ pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
 
 /// connect(2) on a datagram socket.
 pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
-    let done = on
-        .entry
-        .network
-        .lock()
-        .sockets
-        .connect(clock::now(), on.entry.socket, to)?;
+    let attempt = || {
+        on.entry
+            .network
+            .lock()
+            .sockets
+            .connect(clock::now(), on.entry.socket, to)
+    };
+    let done = match attempt() {
+        // No port is free: perhaps closed sockets hold some.
+        Err(Errno::EAGAIN) => {
+            on.node.sweep_network(&on.entry.network);
+            attempt()?
+        }
+        done => done?,
+    };
     let a = on.duplicate()?;
     match done {
         Connect::Dissolved(_) => {
             unix::disconnect(a.as_fd()).map_err(errno)?;
-            if let Some(end) = existing(&on.entry.network.lock(), on.entry.socket) {
+            // The queue's lock comes before the network's.
+            let end = existing(&on.entry.network.lock(), on.entry.socket);
+            if let Some(end) = end {
                 lock(&end).connected = false;
             }
             Ok(())
@@ -99,12 +110,20 @@ pub(super) fn transmit(
     let socket = on.entry.socket;
     let mut state = on.entry.network.lock();
     let end = existing(&state, socket);
-    if let Some(end) = &end {
+    if let Some(end) = &end
+        && unix::is_readable(end.s.as_fd())
+    {
         let mut scratch = vec![0; MAX_PAYLOAD + 1];
-        take_sent(&mut state, socket, end, &mut scratch);
+        while take_sent(&mut state, socket, end, &mut scratch) {}
     }
-    let sent = state.sockets.udp_send(clock::now(), socket, to, payload);
+    let mut sent = state.sockets.udp_send(clock::now(), socket, to, payload);
     drop(state);
+    if end.is_none() && sent == Err(Errno::EAGAIN) {
+        // No port is free: perhaps closed sockets hold some.
+        on.node.sweep_network(&on.entry.network);
+        let mut state = on.entry.network.lock();
+        sent = state.sockets.udp_send(clock::now(), socket, to, payload);
+    }
     if end.is_none() {
         // The send has bound it: answers must reach A.
         open_end(on)?;

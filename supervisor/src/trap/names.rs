@@ -5,7 +5,7 @@ use super::address::{self, Address};
 use super::{OnSocket, Verdict, datagram, int};
 use crate::clock;
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{BindError, CloseHow, Kind, SocketId};
+use netcon_netstack::sockets::{BindError, Kind, SocketId};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 
@@ -14,28 +14,11 @@ pub(super) fn bind(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     Verdict::from(try_bind(on, args).map(|()| 0))
 }
 
-/// Probes which holders of a port still exist; closes those that do not. True if any was closed.
+/// Closes those holders of a port that no program holds any more. True if there was one.
 pub(super) fn release_dead(on: &OnSocket<'_>, holders: &[SocketId]) -> bool {
     let mut any = false;
     for &holder in holders {
-        let inode = {
-            let state = on.entry.network.lock();
-            state
-                .carriers
-                .get(&holder)
-                .and_then(|carrier| carrier.inode)
-        };
-        if let Some(inode) = inode
-            && !on.node.diag.exists(inode)
-        {
-            on.entry.network.lock().close(
-                clock::now(),
-                &on.node.registry,
-                holder,
-                CloseHow::Graceful,
-            );
-            any = true;
-        }
+        any |= on.node.close_if_gone(&on.entry.network, holder);
     }
     any
 }
@@ -144,11 +127,19 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     let used = length.min(LONGEST_OPTION);
     on.call.read(args[3], &mut bytes[..used])?;
     let mut state = on.entry.network.lock();
-    state.sockets.set_option(
+    let done = state.sockets.set_option(
         clock::now(),
         on.entry.socket,
         int(args[1]),
         int(args[2]),
         &bytes[..used],
-    )
+    );
+    drop(state);
+    // A timer may have been set.
+    if (int(args[1]), int(args[2])) == (libc::SOL_SOCKET, libc::SO_KEEPALIVE)
+        || int(args[1]) == libc::IPPROTO_TCP && int(args[2]) != libc::TCP_NODELAY
+    {
+        on.node.data.wake();
+    }
+    done
 }

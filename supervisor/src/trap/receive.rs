@@ -76,6 +76,7 @@ pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Ve
         {
             Verdict::Fail(Errno::EAGAIN)
         }
+        Attempt::WouldBlock if receive.is_shut() => Verdict::Return(0),
         Attempt::WouldBlock => {
             let deadline = unix::receive_timeout(a.as_fd()).map(|limit| clock::now() + limit);
             on.container.park(Parked {
@@ -120,6 +121,16 @@ impl Receive {
             }),
             Into::Headers(headers) => self.many(call, a, headers),
         }
+    }
+
+    /// shutdown(SHUT_RD) was called on this datagram socket: a call that would wait returns 0.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.network
+            .lock()
+            .carriers
+            .get(&self.socket)
+            .is_some_and(|carrier| carrier.shut_read)
     }
 
     fn many(&self, call: &Call, a: &OwnedFd, headers: &[Header]) -> Attempt {

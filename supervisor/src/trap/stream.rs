@@ -130,9 +130,7 @@ fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
             if let Some(flow) = flow {
                 state.links.remove(&flow);
             }
-            if let Some(carrier) = state.carriers.get_mut(&socket) {
-                carrier.role = Role::Idle;
-            }
+            state.become_idle(clock::now(), socket);
             return Verdict::Return(0);
         }
         Ok(Connect::InProgress(flow)) => {
@@ -189,7 +187,7 @@ fn plug(
     let plugged = match plugged {
         Ok(plugged) => plugged,
         Err(errno) => {
-            state.close(clock::now(), &node.registry, socket, CloseHow::Reset);
+            state.give_up(clock::now(), socket);
             return Verdict::Fail(errno);
         }
     };
@@ -200,7 +198,7 @@ fn plug(
         // So that a close while the attempt lasts is noticed.
         let _ = node.data.watch(
             plugged.0.as_fd(),
-            Token::Flow(network.index, connecting.flow),
+            Token::End(network.index, socket),
         );
         connecting.plugged = Some(plugged);
         decided = connecting.outcome.is_some();
@@ -241,6 +239,10 @@ fn renew(
     a: &OwnedFd,
     fd: i32,
 ) -> Result<OwnedFd, Errno> {
+    if task::socket_inode(call.tid, fd).ok().flatten() != unix::inode(a.as_fd()).ok() {
+        // Another thread has closed it meanwhile; the number may be another file's.
+        return Err(Errno::EBADF);
+    }
     let fresh = unix::new(unix::End::Stream, unix::is_nonblocking(a.as_fd())).map_err(errno)?;
     let inode = unix::inode(fresh.as_fd()).map_err(io_errno)?;
     let number = u32::try_from(fd).map_err(|_| Errno::EBADF)?;
@@ -332,9 +334,7 @@ pub fn finish_connect(
                     Some(Verdict::Return(0))
                 }
                 Err(errno) => {
-                    network
-                        .lock()
-                        .close(clock::now(), &node.registry, socket, CloseHow::Reset);
+                    network.lock().give_up(clock::now(), socket);
                     Some(Verdict::Fail(errno))
                 }
             }
@@ -382,11 +382,9 @@ pub fn attach(
         return;
     }
     // Under the lock: the first event finds the link.
-    match node.data.watch(s.as_fd(), Token::Flow(network.index, flow)) {
+    match node.data.watch(s.as_fd(), Token::End(network.index, socket)) {
         Ok(()) => {
-            state.links.insert(flow, Link::new(s, socket));
-            // It may have been watched before: its first edge is gone.
-            state.ready.push_back(flow);
+            state.link(flow, Link::new(s, socket));
             node.data.wake();
         }
         Err(error) => {
@@ -404,41 +402,66 @@ pub(super) fn shutdown(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
 fn try_shutdown(on: &OnSocket<'_>, how: i32) -> Result<(), Errno> {
     let a = on.duplicate()?;
     let network = &on.entry.network;
+    let socket = on.entry.socket;
     let mut guard = network.lock();
     let state = &mut *guard;
-    let flow = match state
-        .carriers
-        .get(&on.entry.socket)
-        .map(|carrier| &carrier.role)
-    {
-        Some(Role::Linked(flow)) => Some(*flow),
-        _ => None,
-    };
-    let done = state.sockets.shutdown(clock::now(), on.entry.socket, how)?;
-    let mut link = flow.and_then(|flow| state.links.get_mut(&flow));
-    let direction = match done {
-        Shutdown::Read => Direction::Read,
-        Shutdown::Write => Direction::Write,
-        Shutdown::Both | Shutdown::Listener(_) => Direction::Both,
+    let done = state.sockets.shutdown(clock::now(), socket, how);
+    if state.sockets.kind(socket) == Some(Kind::Datagram) {
+        // Also where Linux says ENOTCONN it wakes those who wait (udp(7)).
+        if how != libc::SHUT_WR
+            && done != Err(Errno::EINVAL)
+            && let Some(carrier) = state.carriers.get_mut(&socket)
+        {
+            carrier.shut_read = true;
+        }
+        drop(guard);
+        if let Some(direction) = direction(how) {
+            let _ = nix::sys::socket::shutdown(a.as_raw_fd(), direction);
+        }
+        return done.map(drop);
+    }
+    let direction = match done? {
         Shutdown::Ignored => return Ok(()),
-        Shutdown::Aborted(_) => {
-            // The attempt is given up: S closes, A hangs up.
-            if let Some(carrier) = state.carriers.get_mut(&on.entry.socket) {
-                carrier.role = Role::Idle;
+        // The attempt is given up: S closes, A hangs up. A listener takes what waits with it.
+        Shutdown::Aborted(_) | Shutdown::Listener(_) => {
+            state.become_idle(clock::now(), socket);
+            Some(Direction::Both)
+        }
+        Shutdown::Read | Shutdown::Write | Shutdown::Both => {
+            if let Some(Role::Linked(flow)) = state.carriers.get(&socket).map(|c| &c.role)
+                && let Some(link) = state.links.get_mut(flow)
+            {
+                link.shut_read |= how != libc::SHUT_WR;
+                if how != libc::SHUT_RD && link.outgoing == Outgoing::Open {
+                    link.outgoing = Outgoing::ShutdownCalled;
+                }
             }
-            Direction::Both
+            direction(how)
         }
     };
-    if let Some(link) = &mut link {
-        if matches!(done, Shutdown::Read | Shutdown::Both) {
-            link.shut_read = true;
-        }
-        if matches!(done, Shutdown::Write | Shutdown::Both) && link.outgoing == Outgoing::Open {
-            link.outgoing = Outgoing::ShutdownCalled;
+    drop(guard);
+    if let Some(direction) = direction {
+        let _ = nix::sys::socket::shutdown(a.as_raw_fd(), direction);
+    }
+    // What lies in S, and its end, go out at once.
+    let mut state = network.lock();
+    if let Some(Role::Linked(flow)) = state.carriers.get(&socket).map(|carrier| &carrier.role) {
+        let flow = *flow;
+        if let Some(link) = state.links.get_mut(&flow) {
+            link.readable = true;
+            state.ready.push_back(flow);
         }
     }
-    drop(guard);
-    let _ = nix::sys::socket::shutdown(a.as_raw_fd(), direction);
+    drop(state);
     on.node.data.wake();
     Ok(())
+}
+
+fn direction(how: i32) -> Option<Direction> {
+    match how {
+        libc::SHUT_RD => Some(Direction::Read),
+        libc::SHUT_WR => Some(Direction::Write),
+        libc::SHUT_RDWR => Some(Direction::Both),
+        _ => None,
+    }
 }

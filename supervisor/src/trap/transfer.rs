@@ -15,8 +15,8 @@ use nix::sys::socket::{MsgFlags, send};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// UIO_MAXIOV: messages of one call.
-const MAX_MESSAGES: u32 = 1024;
+/// Messages of one call; a short count is legal, and memory of calls that wait stays bounded.
+const MAX_MESSAGES: u32 = 64;
 /// A datagram longer than this is EMSGSIZE in any case.
 const MAX_DATAGRAM: usize = 65_536;
 
@@ -53,7 +53,7 @@ pub(super) fn send_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     };
     match kind(on) {
         // Control data ends at S, which is read without it.
-        Kind::Stream if header.name == 0 => Verdict::Proceed,
+        Kind::Stream if header.name == 0 && int(args[2]) & libc::MSG_OOB == 0 => Verdict::Proceed,
         Kind::Stream => stream(on, &header.buffers, int(args[2])),
         Kind::Datagram => Verdict::from(datagram_message(on, &header)),
     }

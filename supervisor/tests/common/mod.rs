@@ -23,6 +23,8 @@ pub(crate) struct Seen {
     pub(crate) containers: Vec<(Admission, u32)>,
     /// Process → network: tasks of containers.
     pub(crate) inside: BTreeMap<u32, String>,
+    /// What the overlay says of peers.
+    pub(crate) status: Vec<PeerStatus>,
     /// The next start fails with this.
     pub(crate) failure: Option<String>,
 }
@@ -79,7 +81,7 @@ impl Runtime for Fake {
     }
 
     fn peer_status(&self, _network: &str) -> Vec<PeerStatus> {
-        Vec::new()
+        self.seen().status.clone()
     }
 
     fn containers(&self) -> Vec<ContainerView> {
