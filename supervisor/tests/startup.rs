@@ -52,13 +52,21 @@ impl Running {
 
 /// Exit code and sentence of a start that must fail.
 fn refused(command: &mut Command) -> (Option<i32>, String) {
-    let output = command.output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while lines.read_line(&mut said).unwrap() > 0 {
+        if said.contains(" ready ") {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it started: {said}");
+        }
+    }
     assert!(
         !said.contains("panicked") && !said.contains("Os {"),
         "{said}"
     );
-    (output.status.code(), said)
+    (child.wait().unwrap().code(), said)
 }
 
 #[test]
@@ -129,7 +137,7 @@ fn what_is_in_the_way_has_its_exit_code() {
     let (code, said) = refused(&mut no_socket);
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("not a socket"), "{said}");
-    no_socket.env("NETCON_SOCKET", path.join("no/such/folder/s"));
+    no_socket.env("NETCON_SOCKET", path.join("file/s"));
     let (code, said) = refused(&mut no_socket);
     assert_eq!(code, Some(4), "{said}");
     let _taken: Vec<UdpSocket> = (65_500..=65_535)
