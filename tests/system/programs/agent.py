@@ -62,6 +62,13 @@ def events(s, timeout=0):
     return names(ready[0][1]) if ready else "0"
 
 
+def readable(s, timeout):
+    """Whether there is something to read within that many milliseconds."""
+    p = select.poll()
+    p.register(s, select.POLLIN)
+    return bool(p.poll(timeout))
+
+
 def settled(s, wanted, timeout=5.0):
     """The poll mask once it is `wanted`, or whatever it is when the time is over."""
     end = time.monotonic() + timeout
