@@ -88,9 +88,15 @@ pub struct State {
 impl State {
     /// A socket's listener.
     pub fn listening_mut(&mut self, socket: SocketId) -> Option<&mut Listening> {
-        match self.carriers.get_mut(&socket).map(|carrier| &mut carrier.role) {
+        match self
+            .carriers
+            .get_mut(&socket)
+            .map(|carrier| &mut carrier.role)
+        {
             Some(Role::Listening(listening)) => Some(listening),
-            Some(Role::Idle | Role::Connecting(_) | Role::Linked(_) | Role::Datagram(_)) | None => None,
+            Some(Role::Idle | Role::Connecting(_) | Role::Linked(_) | Role::Datagram(_)) | None => {
+                None
+            }
         }
     }
 
@@ -233,6 +239,9 @@ pub struct Link {
     pub fin_delivered: bool,
     /// The program has called shutdown(SHUT_RD).
     pub shut_read: bool,
+    /// Bytes of the plug that still lie in S before anything the program has sent. Taking them out would show the program
+    /// a second writable edge; they go with its first data.
+    pub plug: usize,
     /// The peer has reset the connection; S is closed once what came before is delivered.
     pub reset: bool,
 }
@@ -249,10 +258,15 @@ pub enum Outgoing {
 }
 
 impl Link {
+    /// Takes the plug out of S, which is to be closed without the program seeing ECONNRESET.
+    pub fn unplug(&mut self) {
+        crate::sys::unix::drain(self.s.as_fd(), std::mem::take(&mut self.plug));
+    }
+
     /// Everything the program has sent is with the engine: S shows nothing more of it, not even its end.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.outgoing == Outgoing::Finished && unread(&self.s) == 0
+        self.outgoing == Outgoing::Finished && unread(&self.s) <= self.plug
     }
 
     /// A new link: everything may be possible.
@@ -266,6 +280,7 @@ impl Link {
             outgoing: Outgoing::Open,
             fin_delivered: false,
             shut_read: false,
+            plug: 0,
             reset: false,
         }
     }
@@ -286,7 +301,7 @@ pub struct DatagramEnd {
 /// What of a datagram socket lies in the kernel.
 #[derive(Debug, Default)]
 pub struct DatagramQueue {
-    /// Source of the one datagram that lies in A's queue (unconnected sockets).
+    /// Source of everything that lies in A's queue (unconnected sockets).
     pub in_kernel: Option<SocketAddr>,
     /// Taken from the model, not yet put into A.
     pub held: Option<Datagram>,
@@ -315,9 +330,7 @@ impl Token {
     #[must_use]
     pub fn to_u64(self) -> u64 {
         match self {
-            Self::End(index, socket) => {
-                (u64::from(index.0) << INDEX_SHIFT) | (socket.0 & ID_MASK)
-            }
+            Self::End(index, socket) => (u64::from(index.0) << INDEX_SHIFT) | (socket.0 & ID_MASK),
             Self::Udp => OWN << INDEX_SHIFT,
             Self::Wake => (OWN << INDEX_SHIFT) | 1,
         }

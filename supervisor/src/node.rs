@@ -136,8 +136,7 @@ impl Node {
                 ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => SocketAddr::new(ip, address.port()),
             };
             let listener = state.sockets.stack().listener_at(to);
-            listener
-                .and_then(|listener| state.sockets.socket_of_listener(listener))
+            listener.and_then(|listener| state.sockets.socket_of_listener(listener))
         };
         if let Some(socket) = found {
             self.close_if_gone(network, socket);
@@ -177,11 +176,7 @@ impl Node {
         for &inode in inodes.iter().cycle().skip(*cursor).take(share) {
             if let Some(entry) = self.registry.find(inode) {
                 self.close_if_gone(&entry.network, entry.socket);
-                let forgotten = !entry
-                    .network
-                    .lock()
-                    .carriers
-                    .contains_key(&entry.socket);
+                let forgotten = !entry.network.lock().carriers.contains_key(&entry.socket);
                 if forgotten {
                     self.registry
                         .remove(inode, entry.network.index, entry.socket);
@@ -231,10 +226,7 @@ impl Node {
         };
         let busy = match &carrier.role {
             // S tells the end itself, after the data that still lies in it.
-            Role::Linked(flow) => state
-                .links
-                .get(flow)
-                .is_some_and(|link| !link.is_drained()),
+            Role::Linked(flow) => state.links.get(flow).is_some_and(|link| !link.is_drained()),
             Role::Idle | Role::Connecting(_) | Role::Listening(_) | Role::Datagram(_) => false,
         };
         if busy {
@@ -245,12 +237,7 @@ impl Node {
             let mut scratch = vec![0; 65_536];
             while crate::trap::take_sent_datagrams(&mut state, socket, &end, &mut scratch) {}
         }
-        state.close(
-            clock::now(),
-            &self.registry,
-            socket,
-            CloseHow::Graceful,
-        );
+        state.close(clock::now(), &self.registry, socket, CloseHow::Graceful);
         drop(state);
         self.data.wake();
         true

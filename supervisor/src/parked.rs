@@ -270,7 +270,10 @@ impl Attendant<'_> {
     /// Tries again. A panic ends this call only.
     fn attempt(&mut self, key: u64) {
         if catch_unwind(AssertUnwindSafe(|| self.try_attempt(key))).is_err() {
-            tracing::error!(container = self.container.id, "a call that waited failed inside the supervisor");
+            tracing::error!(
+                container = self.container.id,
+                "a call that waited failed inside the supervisor"
+            );
             self.finish(key, Verdict::Fail(Errno::EIO));
         }
     }
@@ -300,7 +303,7 @@ impl Attendant<'_> {
             }
             Waiting::Accept(accept) => {
                 accept.attempt(self.node, self.container.id, &parked.call, &parked.a)
-            },
+            }
             Waiting::Receive(receive) => match receive.attempt(&parked.call, &parked.a) {
                 // shutdown(SHUT_RD) ends what waits.
                 Attempt::WouldBlock if receive.is_shut() => Attempt::Over(Verdict::Return(0)),

@@ -109,7 +109,7 @@ impl State {
                                 .map_or(0, |carrier| carrier.container),
                             origin: Some(listener),
                             alive: None,
-            shut_read: false,
+                            shut_read: false,
                             role: Role::Linked(flow),
                         },
                     );
@@ -157,9 +157,7 @@ impl State {
                 }
                 self.close(cx.now, &cx.node.registry, socket, CloseHow::Graceful);
                 for datagram in refused {
-                    self.sockets
-                        .stack_mut()
-                        .datagram_refuse(cx.now, &datagram);
+                    self.sockets.stack_mut().datagram_refuse(cx.now, &datagram);
                 }
                 return;
             }
@@ -232,12 +230,7 @@ impl State {
                 self.close(clock::now(), &node.registry, socket, CloseHow::Reset);
                 if error == Kernel::ECONNREFUSED {
                     // Its program is gone.
-                    self.close(
-                        clock::now(),
-                        &node.registry,
-                        listener,
-                        CloseHow::Graceful,
-                    );
+                    self.close(clock::now(), &node.registry, listener, CloseHow::Graceful);
                 }
             }
         }
@@ -384,7 +377,9 @@ impl State {
 
     /// Both directions are done: once everything is delivered S goes.
     fn closed(&mut self, socket: SocketId, flow: FlowId) {
-        self.links.remove(&flow);
+        if let Some(mut link) = self.links.remove(&flow) {
+            link.unplug();
+        }
         if let Some(carrier) = self.carriers.get_mut(&socket)
             && matches!(carrier.role, Role::Linked(f) if f == flow)
         {
@@ -467,7 +462,7 @@ impl State {
             // It is still accepted, and fails then; accept ends it.
             return;
         }
-        let Some(link) = self.links.remove(&flow) else {
+        let Some(mut link) = self.links.remove(&flow) else {
             return;
         };
         let Some(carrier) = self.carriers.get_mut(&link.socket) else {
@@ -475,7 +470,11 @@ impl State {
         };
         carrier.role = Role::Idle;
         // After FIN the program reads the end; a planted byte would make it ECONNRESET.
-        if link.fin_delivered || unread(&link.s) > 0 {
+        if link.fin_delivered {
+            link.unplug();
+            return;
+        }
+        if unread(&link.s) > 0 {
             return;
         }
         if let Some(container) = cx.node.container(carrier.container)
@@ -547,6 +546,16 @@ fn collect(
     link: &mut Link,
     mut ring: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize) -> Option<usize>,
 ) -> Rest {
+    if link.plug > 0 && link.readable {
+        if link.outgoing == Outgoing::Open
+            && unread(&link.s) <= link.plug
+            && !unix::is_hung_up(link.s.as_fd())
+        {
+            link.readable = false;
+            return Rest::Idle;
+        }
+        link.unplug();
+    }
     let mut budget = QUANTUM;
     while link.readable && budget > 0 {
         let mut result: Result<usize, Kernel> = Ok(0);

@@ -327,15 +327,13 @@ fn take_in<'a>(
     let mut alive: Option<ListenerId> = None;
     for part in &work.packets {
         let packet = bytes(part);
-        if let Some(listener) = state.sockets.stack().listener_for(packet)
-            && alive != Some(listener)
-        {
+        if let Some(listener) = state.sockets.stack().listener_for(packet) {
             // A connection to a program that is gone is refused, not accepted and then reset. Asked once a turn.
-            if release_if_dead(state, cx, listener) {
-                alive = None;
-            } else {
-                alive = Some(listener);
+            if alive != Some(listener) {
+                alive = (!release_if_dead(state, cx, listener)).then_some(listener);
             }
+            // What was established just now takes its place in the accept queue before another one may come.
+            state.take_events(cx);
         }
         state.sockets.stack_mut().handle_packet(cx.now, packet);
     }

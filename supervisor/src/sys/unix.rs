@@ -11,10 +11,10 @@ use nix::sys::socket::{
     getpeername, getsockopt, listen, recv, send, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{Mode, fstat};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -92,16 +92,20 @@ pub struct Plug {
     pub send_buffer: usize,
 }
 
+/// SO_SNDBUF while A is plugged: the one block of data that fits takes more than that (its memory is rounded up to a power
+/// of two), so that nothing else does.
+const PLUGGED_SEND_BUFFER: usize = 3850;
+
 /// Fills A: poll says 0, a native write is refused.
 pub fn plug(a: BorrowedFd<'_>) -> Result<Plug, Errno> {
     let doubled = getsockopt(&a, sockopt::SndBuf)?;
-    setsockopt(&a, sockopt::SndBuf, &1)?;
+    setsockopt(&a, sockopt::SndBuf, &PLUGGED_SEND_BUFFER)?;
     let mut bytes = 0;
-    // Six on Linux 6; the bound only guards against a kernel that never refuses.
-    while bytes < 4096 {
+    // Once is enough on Linux 6; the bound only guards against a kernel that never refuses.
+    while bytes < 65_536 {
         match send(
             a.as_raw_fd(),
-            b"\0",
+            &[0; 4096],
             MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
         ) {
             Ok(n) => bytes += n,
@@ -115,15 +119,15 @@ pub fn plug(a: BorrowedFd<'_>) -> Result<Plug, Errno> {
     })
 }
 
-/// First half of unplugging: A's buffer has its size again (a program that polls still sees it full until the drain).
+/// Unplugs: A's buffer has its size again, and the kernel shows it writable: one edge. The plug stays in S.
 pub fn restore(a: BorrowedFd<'_>, plug: Plug) -> Result<(), Errno> {
     setsockopt(&a, sockopt::SndBuf, &plug.send_buffer)
 }
 
-/// Second half: takes exactly the plug out of S. A becomes writable, one edge.
-pub fn drain(s: BorrowedFd<'_>, plug: Plug) {
-    let mut left = plug.bytes;
-    let mut scratch = [0_u8; 64];
+/// Takes `bytes` out of S.
+pub fn drain(s: BorrowedFd<'_>, bytes: usize) {
+    let mut left = bytes;
+    let mut scratch = [0_u8; 4096];
     while left > 0 {
         let part = left.min(scratch.len());
         match recv(s.as_raw_fd(), &mut scratch[..part], MsgFlags::MSG_DONTWAIT) {
@@ -295,8 +299,13 @@ mod tests {
         let before = getsockopt(&a, sockopt::SndBuf).unwrap();
         let plugged = plug(a.as_fd()).unwrap();
         assert_eq!(events(&a), PollFlags::empty());
+        assert_eq!(
+            send(a.as_raw_fd(), b"x", MsgFlags::MSG_DONTWAIT),
+            Err(Errno::EAGAIN)
+        );
         restore(a.as_fd(), plugged).unwrap();
-        drain(s.as_fd(), plugged);
+        assert_eq!(events(&a), PollFlags::POLLOUT);
+        drain(s.as_fd(), plugged.bytes);
         assert_eq!(events(&a), PollFlags::POLLOUT);
         assert_eq!(getsockopt(&a, sockopt::SndBuf).unwrap(), before);
         assert_eq!(

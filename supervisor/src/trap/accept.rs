@@ -75,13 +75,7 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
 
 impl Accept {
     /// Takes one connection out of the listener, if there is one.
-    pub fn attempt(
-        &self,
-        node: &Arc<Node>,
-        container: u64,
-        call: &Call,
-        a: &OwnedFd,
-    ) -> Attempt {
+    pub fn attempt(&self, node: &Arc<Node>, container: u64, call: &Call, a: &OwnedFd) -> Attempt {
         if !call.is_valid() {
             return Attempt::Over(Verdict::Done);
         }
@@ -157,7 +151,10 @@ impl Accept {
                     carrier.role = Role::Idle;
                 }
             }
-            if reset && let Some(link) = state.links.remove(&flow) && !link.fin_delivered {
+            if reset
+                && let Some(link) = state.links.remove(&flow)
+                && !link.fin_delivered
+            {
                 // Unread data in S when it closes makes A fail with ECONNRESET after what A still has to read.
                 let _ = send(
                     end.as_raw_fd(),

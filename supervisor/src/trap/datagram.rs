@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! UDP over an AF_UNIX datagram stand-in.
 //!
-//! A is bound to a hidden name and S connected to it, so that S can deliver. Of an unconnected socket at most one datagram
-//! lies in A's queue: its source is known, whoever reads it. A connected socket has one source and may queue deep; then A
-//! is connected to S too, and what the program sends natively arrives there.
+//! A is bound to a hidden name and S connected to it, so that S can deliver. What lies in the queue of an unconnected
+//! socket's A comes from one source, which is so known whoever reads it; the next source waits. A connected socket has one
+//! source anyway; then A is connected to S too, and what the program sends natively arrives there.
 
 use super::{OnSocket, errno};
 use crate::clock;
@@ -17,6 +17,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The kernel tells of a datagram that was taken while it still counts one byte for it; a datagram that waits, even an
+/// empty one, counts hundreds.
+const FREED: usize = 64;
 /// Largest UDP payload over IPv4.
 const MAX_PAYLOAD: usize = 65_507;
 
@@ -142,13 +145,14 @@ pub fn take_sent(
     for _ in 0..64 {
         match recv(end.s.as_raw_fd(), scratch, MsgFlags::MSG_DONTWAIT) {
             Ok(n) => {
-                if let Err(errno) =
-                    state
-                        .sockets
-                        .udp_send(clock::now(), socket, None, &scratch[..n])
+                match state
+                    .sockets
+                    .udp_send(clock::now(), socket, None, &scratch[..n])
                 {
+                    // A full queue drops it, without a word (udp(7)).
+                    Ok(_) | Err(Errno::ENOBUFS) => {}
                     // The native send has already returned; the error is the next call's, as for an ICMP error.
-                    state.sockets.set_error(socket, errno);
+                    Err(errno) => state.sockets.set_error(socket, errno),
                 }
             }
             Err(Kernel::EINTR) => {}
@@ -174,15 +178,19 @@ pub(super) fn push_locked(
     queue: &mut DatagramQueue,
 ) {
     loop {
-        if !queue.connected {
-            if ioctl::output_queue(end.s.as_fd()).unwrap_or(0) > 0 {
-                return;
-            }
+        if queue.in_kernel.is_some() && ioctl::output_queue(end.s.as_fd()).unwrap_or(0) <= FREED {
             queue.in_kernel = None;
         }
         let Some(datagram) = queue.held.take().or_else(|| state.sockets.udp_recv(socket)) else {
             return;
         };
+        if queue
+            .in_kernel
+            .is_some_and(|source| source != datagram.from)
+        {
+            queue.held = Some(datagram);
+            return;
+        }
         match send(
             end.s.as_raw_fd(),
             &datagram.payload,

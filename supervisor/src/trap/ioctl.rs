@@ -33,7 +33,10 @@ pub(super) fn on_socket(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
                 let pair = state
                     .links
                     .get(flow)
-                    .and_then(|link| queue::input_queue(link.s.as_fd()).ok())
+                    .and_then(|link| {
+                        let unread = queue::input_queue(link.s.as_fd()).ok()?;
+                        Some(unread.saturating_sub(link.plug))
+                    })
                     .unwrap_or(0);
                 ring + pair
             }

@@ -60,7 +60,7 @@ pub(super) fn socket(
         container: container.id,
         origin: None,
         alive: None,
-            shut_read: false,
+        shut_read: false,
         role: Role::Idle,
     };
     state.carriers.insert(socket, carrier);

@@ -208,7 +208,6 @@ impl Receive {
         let end = datagram::existing(&self.network.lock(), self.socket);
         let Some(end) = end else { return Ok(None) };
         let mut queue = datagram::lock(&end);
-        let peek = self.flags & libc::MSG_PEEK != 0;
         let mut data = vec![0; room.min(MAX_DATAGRAM)];
         let flags = MsgFlags::MSG_DONTWAIT
             | MsgFlags::MSG_TRUNC
@@ -218,12 +217,8 @@ impl Receive {
             match retry(|| recv(a.as_raw_fd(), &mut data, flags)) {
                 Ok(full) => {
                     data.truncate(full);
-                    let known = if peek {
-                        queue.in_kernel
-                    } else {
-                        queue.in_kernel.take()
-                    };
-                    let from = known
+                    let from = queue
+                        .in_kernel
                         .or_else(|| self.network.lock().sockets.peer_address(self.socket).ok());
                     break Some(Received { data, full, from });
                 }

@@ -196,10 +196,9 @@ fn plug(
         && let Role::Connecting(connecting) = &mut carrier.role
     {
         // So that a close while the attempt lasts is noticed.
-        let _ = node.data.watch(
-            plugged.0.as_fd(),
-            Token::End(network.index, socket),
-        );
+        let _ = node
+            .data
+            .watch(plugged.0.as_fd(), Token::End(network.index, socket));
         connecting.plugged = Some(plugged);
         decided = connecting.outcome.is_some();
     }
@@ -311,16 +310,20 @@ pub fn finish_connect(
                 }
             }
             drop(state);
+            let mut left = 0;
             let s = match (plugged, waiter) {
                 (Some((s, plug)), waiter) => {
                     let found = match waiter {
                         Some((_, a, _)) => a.try_clone().ok(),
                         None => inode.and_then(|inode| node.find_end(container, holder, inode)),
                     };
-                    if let Some(a) = found {
-                        let _ = unix::restore(a.as_fd(), plug);
+                    let restored = found.is_some_and(|a| unix::restore(a.as_fd(), plug).is_ok());
+                    if restored {
+                        left = plug.bytes;
+                    } else {
+                        // With its small buffer, but writable.
+                        unix::drain(s.as_fd(), plug.bytes);
                     }
-                    unix::drain(s.as_fd(), plug);
                     Ok(s)
                 }
                 (None, Some((call, a, fd))) => {
@@ -330,7 +333,7 @@ pub fn finish_connect(
             };
             match s {
                 Ok(s) => {
-                    attach(node, network, socket, flow, s);
+                    attach(node, network, socket, flow, s, left);
                     Some(Verdict::Return(0))
                 }
                 Err(errno) => {
@@ -371,6 +374,7 @@ pub fn attach(
     socket: SocketId,
     flow: FlowId,
     s: OwnedFd,
+    plug: usize,
 ) {
     let mut state = network.lock();
     let expected = state
@@ -382,9 +386,14 @@ pub fn attach(
         return;
     }
     // Under the lock: the first event finds the link.
-    match node.data.watch(s.as_fd(), Token::End(network.index, socket)) {
+    match node
+        .data
+        .watch(s.as_fd(), Token::End(network.index, socket))
+    {
         Ok(()) => {
-            state.link(flow, Link::new(s, socket));
+            let mut link = Link::new(s, socket);
+            link.plug = plug;
+            state.link(flow, link);
             node.data.wake();
         }
         Err(error) => {
