@@ -23,7 +23,7 @@ pub struct Container {
     pub id: u64,
     /// Its network.
     pub network: Arc<Network>,
-    /// argv[0] as the shim sent it.
+    /// `argv[0]` as the shim sent it.
     pub argv0: Vec<u8>,
     /// First process.
     pub pid: u32,

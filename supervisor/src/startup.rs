@@ -63,6 +63,7 @@ pub fn run(
         })?;
     let path = netcon_shim::runtime::socket_path(true)
         .map_err(|error| failure(Exit::Runtime, format!("{error}.")))?;
+    check_length(&path)?;
     let socket = Socket::bind(&path).map_err(|error| match &error {
         SocketError::Live { .. } => fail(Exit::Another)(error),
         SocketError::NotSocket { .. } | SocketError::Io { .. } => fail(Exit::Runtime)(error),
@@ -138,9 +139,38 @@ fn state_directory(args: &Args) -> Result<PathBuf, StateError> {
 #[derive(Debug)]
 struct Folder(PathBuf);
 
+/// Bytes of a socket's name (unix(7), sun_path without its final zero).
+const LONGEST_NAME: usize = 107;
+/// Bytes of a name in the folder, and of the slash before it.
+const NAME_IN_FOLDER: usize = 17;
+
+/// Whether the socket, and those in the folder beside it, can have their names.
+fn check_length(socket: &Path) -> Result<(), Failure> {
+    let length = |path: &Path| path.as_os_str().len();
+    let beside = length(&Folder::beside(socket)) + NAME_IN_FOLDER;
+    if beside <= LONGEST_NAME {
+        return Ok(());
+    }
+    Err(failure(
+        Exit::Runtime,
+        format!(
+            "The socket's path {} is too long by {} bytes; set NETCON_SOCKET to a shorter one.",
+            socket.display(),
+            beside - LONGEST_NAME
+        ),
+    ))
+}
+
 impl Folder {
+    /// The socket's name is kept whole: then no other socket's folder has this name.
+    fn beside(socket: &Path) -> PathBuf {
+        let mut name = socket.as_os_str().to_owned();
+        name.push(".d");
+        name.into()
+    }
+
     fn make(socket: &Path) -> Result<Self, Failure> {
-        let path = socket.with_extension("ends");
+        let path = Self::beside(socket);
         let made = match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::clear(&path),
             result => result,

@@ -264,7 +264,8 @@ fn read_network(path: &Path, stem: &str) -> Result<NetworkConfig, String> {
     file.take(LARGEST_FILE)
         .read_to_string(&mut text)
         .map_err(|error| format!("it cannot be read ({error})"))?;
-    let network: NetworkConfig = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let network: NetworkConfig = serde_json::from_str(&text)
+        .map_err(|error| format!("it does not describe a network ({error})"))?;
     if network.name != name {
         return Err(format!(
             "it is named {stem} but says that it is {}",

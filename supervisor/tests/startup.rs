@@ -92,7 +92,7 @@ fn it_serves_until_it_is_told_to_end() {
         };
         assert!(answer.starts_with(expected), "{answer}");
         assert_eq!(running.end(signal), Some(0));
-        assert!(!socket.exists() && !folder.path().join("a.ends").exists());
+        assert!(!socket.exists() && !folder.path().join("a.sock.d").exists());
     }
 }
 
@@ -137,6 +137,10 @@ fn what_is_in_the_way_has_its_exit_code() {
     let (code, said) = refused(&mut no_socket);
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("not a socket"), "{said}");
+    no_socket.env("NETCON_SOCKET", path.join("x".repeat(90)));
+    let (code, said) = refused(&mut no_socket);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("too long by"), "{said}");
     no_socket.env("NETCON_SOCKET", path.join("file/s"));
     let (code, said) = refused(&mut no_socket);
     assert_eq!(code, Some(4), "{said}");

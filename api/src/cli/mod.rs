@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The `netcon` command: arguments, requests, tables, exit codes.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is its purpose
+#![allow(clippy::print_stderr)] // its output is its purpose
 
 mod args;
 mod table;
@@ -16,7 +16,7 @@ use crate::route::encode;
 use clap::Parser;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -95,7 +95,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             show(
                 json,
                 client.request("DELETE", &path, None::<&()>)?,
-                |n: &Network| println!("network {} is deleted", n.name),
+                |n: &Network| format!("network {} is deleted\n", n.name),
             )
         }
         Cli::Network(NetworkVerb::Import { file, name }) => {
@@ -141,8 +141,7 @@ fn run(args: &Args) -> Result<(), Failure> {
                 add.name,
                 added.peer.allowed_ips.join(", ")
             );
-            print!("{}", added.config.unwrap_or_default());
-            Ok(())
+            print(&added.config.unwrap_or_default())
         }
         Cli::Peer(PeerVerb::List { network }) => show(
             json,
@@ -158,7 +157,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             show(
                 json,
                 client.request("DELETE", &path, None::<&()>)?,
-                |p: &Peer| println!("peer {} is removed", display_name(p)),
+                |p: &Peer| format!("peer {} is removed\n", display_name(p)),
             )
         }
         Cli::Ps => show(
@@ -195,55 +194,71 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
         .map_err(|error| ClientError::NotUnderstood(error.to_string()).into())
 }
 
-/// Prints what the API said: as it is for programs, by `table` for people.
+/// Prints what the API said: as it is for programs, as `table` puts it for people.
 fn show<T: DeserializeOwned>(
     json: bool,
     value: Value,
-    table: impl FnOnce(&T),
+    table: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
     if json {
-        println!("{value:#}");
+        print(&format!("{value:#}\n"))
     } else {
-        table(&typed(value)?);
+        print(&table(&typed(value)?))
     }
-    Ok(())
 }
 
-fn status(status: &Status) {
-    println!(
-        "netcon-supervisor {}, up {}",
+/// Writes to standard output. Whoever reads it may have had enough: that is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = std::io::stdout().lock();
+    match output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure {
+            code: 1,
+            sentence: format!("cannot write the output: {error}"),
+        }),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn status(status: &Status) -> String {
+    let mut text = format!(
+        "netcon-supervisor {}, up {}\noverlay on UDP port {}\nstate in {}\n{} networks, {} containers\n",
         status.version,
-        span(status.uptime_seconds)
-    );
-    println!("overlay on UDP port {}", status.udp_port);
-    println!("state in {}", status.state_directory);
-    println!(
-        "{} networks, {} containers",
-        status.networks, status.containers
+        span(status.uptime_seconds),
+        status.udp_port,
+        status.state_directory,
+        status.networks,
+        status.containers
     );
     for broken in &status.broken_files {
-        println!("not used: {}: {}", broken.path, broken.reason);
+        text.push_str(&format!("not used: {}: {}\n", broken.path, broken.reason));
     }
+    text
 }
 
-fn network(network: &Network) {
-    println!("network     {} ({})", network.name, network.id);
-    match &network.failure {
-        None => println!("status      OK"),
-        Some(failure) => println!("status      FAILED: {failure}"),
-    }
-    println!("addresses   {}", network.assigned_addresses.join(", "));
-    println!("public key  {}", network.public_key);
-    println!(
-        "listens on  UDP port {}, MTU {}",
-        network.listen_port, network.mtu
+fn network(network: &Network) -> String {
+    let status = match &network.failure {
+        None => "OK".to_owned(),
+        Some(failure) => format!("FAILED: {failure}"),
+    };
+    let mut text = format!(
+        "network     {} ({})\nstatus      {status}\naddresses   {}\npublic key  {}\nlistens on  UDP port {}, MTU {}\n",
+        network.name,
+        network.id,
+        network.assigned_addresses.join(", "),
+        network.public_key,
+        network.listen_port,
+        network.mtu
     );
     for route in &network.routes {
-        println!("route       {} via {}", route.target, route.via);
+        text.push_str(&format!("route       {} via {}\n", route.target, route.via));
     }
+    text
 }
 
-fn networks(all: &Vec<Network>) {
+fn networks(all: &Vec<Network>) -> String {
     let mut table = Table::new(&["NAME", "ID", "STATUS", "ADDRESSES", "PEERS"]);
     for network in all {
         let status = if network.failure.is_none() {
@@ -259,17 +274,17 @@ fn networks(all: &Vec<Network>) {
             network.peers.to_string(),
         ]);
     }
-    print!("{}", table.lines(terminal::width()));
+    table.lines(terminal::width())
 }
 
-fn imported(imported: &Imported) {
-    network(&imported.network);
+fn imported(imported: &Imported) -> String {
     for ignored in &imported.ignored {
         eprintln!("netcon: ignored: {ignored}");
     }
+    network(&imported.network)
 }
 
-fn peers(all: &Vec<Peer>) {
+fn peers(all: &Vec<Peer>) -> String {
     let mut table = Table::new(&[
         "NAME",
         "ADDRESSES",
@@ -292,10 +307,10 @@ fn peers(all: &Vec<Peer>) {
             bytes(peer.tx_bytes),
         ]);
     }
-    print!("{}", table.lines(terminal::width()));
+    table.lines(terminal::width())
 }
 
-fn containers(all: &Vec<Container>) {
+fn containers(all: &Vec<Container>) -> String {
     let mut table = Table::new(&["ID", "NETWORK", "PID", "SOCKETS", "UP", "PROGRAM"]);
     for container in all {
         table.row([
@@ -307,7 +322,7 @@ fn containers(all: &Vec<Container>) {
             container.program.clone(),
         ]);
     }
-    print!("{}", table.lines(terminal::width()));
+    table.lines(terminal::width())
 }
 
 fn display_name(peer: &Peer) -> &str {

@@ -327,3 +327,30 @@ fn tables_keep_to_the_width_that_is_said() {
         "{table}"
     );
 }
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_failure() {
+    let supervisor = Supervisor::start();
+    let start = |output: Stdio| {
+        let child = Process::new(env!("CARGO_BIN_EXE_netcon"))
+            .args(["network", "list"])
+            .env_clear()
+            .env("NETCON_SOCKET", &supervisor.socket)
+            .stdout(output)
+            .stderr(Stdio::piped())
+            .spawn();
+        let output = child.unwrap().wait_with_output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), errors)
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(start(writer.into()), (Some(0), String::new()));
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let (code, errors) = start(full.into());
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.starts_with("netcon: cannot write"), "{errors}");
+}

@@ -345,16 +345,11 @@ fn imported_peer(peer: &wgquick::Peer) -> Result<PeerEntry, ApiError> {
 }
 
 fn network_name(text: &str) -> Result<NetworkName, ApiError> {
-    text.parse()
-        .map_err(|error| invalid(format!("{text:?} cannot name a network: {error}.")))
+    text.parse().map_err(|error| invalid(format!("{error}.")))
 }
 
 fn address(text: &str) -> Result<InterfaceAddress, ApiError> {
-    text.parse().map_err(|error| {
-        invalid(format!(
-            "{text:?} is no address with a prefix length: {error}."
-        ))
-    })
+    text.parse().map_err(|error| invalid(format!("{error}.")))
 }
 
 fn prefix(text: &str) -> Result<IpPrefix, ApiError> {

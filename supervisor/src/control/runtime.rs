@@ -80,7 +80,7 @@ pub struct Admission {
     pub container: u64,
     /// The network it joins; it exists when this is built.
     pub network: String,
-    /// argv[0] of the program to be run, as the shim sent it (hostile bytes, bounded).
+    /// `argv[0]` of the program to be run, as the shim sent it (hostile bytes, bounded).
     pub argv0: Vec<u8>,
     /// The shim's process as the kernel names it. It becomes the program by exec.
     pub peer: PeerCredentials,
@@ -106,7 +106,7 @@ pub struct ContainerView {
     pub network: String,
     /// First process of it.
     pub pid: u32,
-    /// argv[0] of the program, lossily made text.
+    /// `argv[0]` of the program, lossily made text.
     pub program: String,
     /// When it started, since the Unix epoch.
     pub started: Duration,

@@ -81,7 +81,7 @@ pub fn signal(tid: u32, signal: nix::sys::signal::Signal) {
     }
 }
 
-/// Scheduler state of a thread: field 3 of /proc/<tid>/stat; None when it is gone.
+/// Scheduler state of a thread: field 3 of `/proc/<tid>/stat`; None when it is gone.
 ///
 /// A parked thread that a signal has hit waits killably: `D`.
 pub fn state(tid: u32) -> Option<u8> {
