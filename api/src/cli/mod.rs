@@ -203,7 +203,9 @@ fn show<T: DeserializeOwned>(
     if json {
         print(&format!("{value:#}\n"))
     } else {
-        print(&table(&typed(value)?))
+        // Names of files and programs may hold anything; a terminal would obey it.
+        let shown = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
+        print(&table(&typed(value)?).chars().map(shown).collect::<String>())
     }
 }
 
