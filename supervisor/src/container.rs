@@ -2,6 +2,7 @@
 //! A container: one shim's program and everything it forks. One thread receives its trapped calls and runs each to
 //! completion; one attends to those that wait. It lives as long as any task has the filter.
 
+use crate::clock;
 use crate::network::Network;
 use crate::node::Node;
 use crate::parked::{self, Message, Parked, Room};
@@ -14,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A running container.
@@ -33,6 +35,44 @@ pub struct Container {
     pub notify: Arc<OwnedFd>,
     /// Calls that wait.
     pub room: Room,
+    /// Who receives.
+    pub duty: Duty,
+}
+
+/// Which thread receives a container's calls, and since when it has been busy with one.
+///
+/// A call may block for ever on memory of its program (userfaultfd, FUSE). Another thread takes over then; the blocked one
+/// finishes its call, if ever, and goes.
+#[derive(Debug, Default)]
+pub struct Duty {
+    /// Number of the thread on duty.
+    turn: AtomicU32,
+    /// When its present call began, milliseconds of [`Duty::clock`] plus one; 0 between calls.
+    busy_since: AtomicU64,
+    /// Threads that were relieved and still block.
+    blocked: AtomicU32,
+}
+
+impl Duty {
+    fn begin(&self, turn: u32) {
+        if self.turn.load(Ordering::Acquire) == turn {
+            self.busy_since.store(Self::clock() + 1, Ordering::Release);
+        }
+    }
+
+    /// False: another thread has taken over.
+    fn end(&self, turn: u32) -> bool {
+        if self.turn.load(Ordering::Acquire) != turn {
+            self.blocked.fetch_sub(1, Ordering::AcqRel);
+            return false;
+        }
+        self.busy_since.store(0, Ordering::Release);
+        true
+    }
+
+    fn clock() -> u64 {
+        u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX - 1)
+    }
 }
 
 impl Container {
@@ -52,28 +92,59 @@ pub fn start(node: &Arc<Node>, container: &Arc<Container>) -> io::Result<()> {
                 tracing::error!(container = c.id, %error, "calls that wait are no longer served");
             }
         })?;
-    let (n, c) = (Arc::clone(node), Arc::clone(container));
-    let spawned = std::thread::Builder::new()
-        .name(format!("calls-{}", container.id))
-        .spawn(move || {
-            receive(&n, &c);
-            c.room.post(Message::End);
-            n.container_ended(&c);
-        });
+    let spawned = start_receiver(node, container, 0);
     if spawned.is_err() {
         container.room.post(Message::End);
     }
-    spawned.map(drop)
+    spawned
+}
+
+/// A call that takes longer blocks on its program.
+const PATIENCE: u64 = 500;
+/// Relieved threads of one container; more programs that block themselves wait for each other.
+const MOST_BLOCKED: u32 = 8;
+
+/// Has another thread take over from one that blocks.
+pub fn relieve(node: &Arc<Node>, container: &Arc<Container>) {
+    let duty = &container.duty;
+    let since = duty.busy_since.load(Ordering::Acquire);
+    if since == 0
+        || Duty::clock().saturating_sub(since) < PATIENCE
+        || duty.blocked.load(Ordering::Acquire) >= MOST_BLOCKED
+    {
+        return;
+    }
+    duty.blocked.fetch_add(1, Ordering::AcqRel);
+    duty.busy_since.store(0, Ordering::Release);
+    let turn = duty.turn.fetch_add(1, Ordering::AcqRel) + 1;
+    tracing::debug!(container = container.id, turn, "a call blocks; another thread takes over");
+    if let Err(error) = start_receiver(node, container, turn) {
+        tracing::error!(container = container.id, %error, "trapped calls are no longer received");
+    }
+}
+
+fn start_receiver(node: &Arc<Node>, container: &Arc<Container>, turn: u32) -> io::Result<()> {
+    let (node, container) = (Arc::clone(node), Arc::clone(container));
+    std::thread::Builder::new()
+        .name(format!("calls-{}", container.id))
+        .spawn(move || {
+            if receive(&node, &container, turn) {
+                container.room.post(Message::End);
+                node.container_ended(&container);
+            }
+        })
+        .map(drop)
 }
 
 /// Threads of one container whose process is known; more are looked up again.
 const KNOWN_THREADS: usize = 4096;
 
-fn receive(node: &Arc<Node>, container: &Arc<Container>) {
+/// True when the container has ended; false when another thread has taken over.
+fn receive(node: &Arc<Node>, container: &Arc<Container>, turn: u32) -> bool {
     let mut known: HashSet<u32> = HashSet::new();
     loop {
         if node.poll_before_receive && !wait_for_call(&container.notify) {
-            return;
+            return true;
         }
         let note = match notify::receive(container.notify.as_fd()) {
             Ok(note) => note,
@@ -81,13 +152,14 @@ fn receive(node: &Arc<Node>, container: &Arc<Container>) {
                 Some(libc::EINTR) => continue,
                 // The caller died before we took its call, or nobody is left.
                 Some(libc::ENOENT) if !is_over(&container.notify) => continue,
-                Some(libc::ENOENT) => return,
+                Some(libc::ENOENT) => return true,
                 _ => {
                     tracing::error!(container = container.id, %error, "trapped calls are no longer received");
-                    return;
+                    return true;
                 }
             },
         };
+        container.duty.begin(turn);
         let call = Call {
             notify: Arc::clone(&container.notify),
             id: note.id,
@@ -96,6 +168,9 @@ fn receive(node: &Arc<Node>, container: &Arc<Container>) {
         if note.tid == 0 {
             // A task in a pid namespace that is not below ours: neither its memory nor its files can be reached.
             call.answer(Verdict::Fail(Errno::EPERM));
+            if !container.duty.end(turn) {
+                return false;
+            }
             continue;
         }
         if known.len() >= KNOWN_THREADS {
@@ -116,6 +191,9 @@ fn receive(node: &Arc<Node>, container: &Arc<Container>) {
             Verdict::Fail(Errno::EIO)
         });
         call.answer(verdict);
+        if !container.duty.end(turn) {
+            return false;
+        }
     }
 }
 

@@ -111,6 +111,11 @@ impl Node {
             .cloned()
     }
 
+    fn running(&self) -> Vec<Arc<Container>> {
+        let containers = self.containers.read().unwrap_or_else(PoisonError::into_inner);
+        containers.values().cloned().collect()
+    }
+
     /// A running network.
     pub fn network(&self, index: NetworkIndex) -> Option<Arc<Network>> {
         self.networks
@@ -167,7 +172,11 @@ impl Node {
 
     /// Looks after sockets whose end shows no other way (datagrams, listeners, unconnected ones): at most a tenth of all,
     /// at least 512, from `cursor` on.
-    pub fn sweep(&self, cursor: &mut usize) {
+    pub fn sweep(self: &Arc<Self>, cursor: &mut usize) {
+        let containers: Vec<_> = self.running();
+        for container in &containers {
+            container::relieve(self, container);
+        }
         let inodes = self.registry.inodes();
         let share = (inodes.len() / 10).max(512).min(inodes.len());
         if *cursor >= inodes.len() {
@@ -400,15 +409,8 @@ impl Runtime for Running {
     }
 
     fn containers(&self) -> Vec<ContainerView> {
-        let containers: Vec<_> = self
-            .0
-            .containers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect();
-        containers
+        self.0
+            .running()
             .into_iter()
             .map(|container| ContainerView {
                 id: container.id,
@@ -455,6 +457,7 @@ impl Runtime for Running {
             started: clock::unix(),
             notify: Arc::new(notify),
             room,
+            duty: container::Duty::default(),
         });
         probe(&container)?;
         let _ = self.0.tasks.note(container.pid, container.id);
