@@ -117,7 +117,11 @@ pub fn relieve(node: &Arc<Node>, container: &Arc<Container>) {
     duty.blocked.fetch_add(1, Ordering::AcqRel);
     duty.busy_since.store(0, Ordering::Release);
     let turn = duty.turn.fetch_add(1, Ordering::AcqRel) + 1;
-    tracing::debug!(container = container.id, turn, "a call blocks; another thread takes over");
+    tracing::debug!(
+        container = container.id,
+        turn,
+        "a call blocks; another thread takes over"
+    );
     if let Err(error) = start_receiver(node, container, turn) {
         tracing::error!(container = container.id, %error, "trapped calls are no longer received");
     }

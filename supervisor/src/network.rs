@@ -148,6 +148,11 @@ impl State {
             Role::Listening(listening) => self.reset_waiting(now, listening),
         }
         self.sockets.close(now, socket, how);
+        // A burst of connections must not leave its memory behind.
+        if self.carriers.capacity() > 1024 && self.carriers.len() * 8 < self.carriers.capacity() {
+            self.carriers.shrink_to_fit();
+            self.links.shrink_to_fit();
+        }
     }
 }
 

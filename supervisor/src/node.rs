@@ -112,7 +112,10 @@ impl Node {
     }
 
     fn running(&self) -> Vec<Arc<Container>> {
-        let containers = self.containers.read().unwrap_or_else(PoisonError::into_inner);
+        let containers = self
+            .containers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         containers.values().cloned().collect()
     }
 

@@ -191,6 +191,10 @@ impl Stack {
         self.reassembly.expire(now);
         if self.trim_at.is_some_and(|at| at <= now) {
             self.pool.trim();
+            if self.by_tuple.capacity() > 1024 && self.by_tuple.len() * 8 < self.by_tuple.capacity()
+            {
+                self.by_tuple.shrink_to_fit();
+            }
             self.egress.trim();
             self.loopback.trim();
             self.trim_at = (!self.pool.is_empty()).then_some(now + TRIM_INTERVAL);

@@ -132,6 +132,11 @@ impl Tombstones {
             self.order.pop_front();
             self.forget(since, &tuple);
         }
+        // Thousands of connections a minute must not leave their memory behind.
+        if self.order.capacity() > 1024 && self.order.len() * 8 < self.order.capacity() {
+            self.order.shrink_to_fit();
+            self.table.shrink_to_fit();
+        }
     }
 
     /// When [`Self::expire`] should be called; rounded up so that many tombstones cost one wake-up a second.
