@@ -7,6 +7,7 @@
 //! then applied; what cannot be applied is taken back from disk, so that file and node agree.
 
 pub mod addresses;
+mod checks;
 mod endpoints;
 mod handler;
 pub mod runtime;

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a network must be before it is written or run, whoever describes it: a request, an imported file, or a state file
+//! that a person has edited.
+
+use netcon_overlay::IpPrefix;
+
+use super::endpoints::is_endpoint;
+use super::service::ControlError;
+use crate::state::{DEFAULT_MTU, NetworkConfig};
+
+/// What every IPv6 link carries (RFC 8200, section 5), bytes.
+const SMALLEST_MTU: u16 = 1280;
+/// Jumbo frames; well below what a UDP datagram holds, bytes.
+const LARGEST_MTU: u16 = 9000;
+
+/// The MTU that is wanted, or the usual one.
+///
+/// # Errors
+/// [`ControlError::Invalid`] outside the range.
+pub(super) fn check_mtu(mtu: Option<u16>) -> Result<u16, ControlError> {
+    let mtu = mtu.unwrap_or(DEFAULT_MTU);
+    if (SMALLEST_MTU..=LARGEST_MTU).contains(&mtu) {
+        Ok(mtu)
+    } else {
+        Err(ControlError::Invalid(format!(
+            "An MTU of {mtu} is not possible; it must be from {SMALLEST_MTU} to {LARGEST_MTU} bytes."
+        )))
+    }
+}
+
+/// What must hold between the peers of a network.
+///
+/// # Errors
+/// [`ControlError`] about the first peer that cannot be right.
+pub(super) fn check_peers(config: &NetworkConfig) -> Result<(), ControlError> {
+    let own = config.private_key.public();
+    for (index, peer) in config.peers.iter().enumerate() {
+        if peer.public_key == own {
+            return Err(ControlError::Invalid(
+                "That is this host's own public key.".to_owned(),
+            ));
+        }
+        let earlier = &config.peers[..index];
+        if earlier
+            .iter()
+            .any(|other| other.public_key == peer.public_key)
+        {
+            return Err(ControlError::Conflict(format!(
+                "Network {} has a peer with that public key already.",
+                config.name
+            )));
+        }
+        if let Some(endpoint) = &peer.endpoint
+            && !is_endpoint(endpoint)
+        {
+            return Err(ControlError::Invalid(format!(
+                "{endpoint:?} is not an endpoint; write HOST:PORT or [IPV6]:PORT."
+            )));
+        }
+        for prefix in &peer.allowed_ips {
+            let holder = earlier
+                .iter()
+                .find(|other| other.allowed_ips.contains(prefix));
+            if let Some(holder) = holder {
+                return Err(ControlError::Conflict(format!(
+                    "{prefix} belongs to peer {} already.",
+                    holder
+                        .name
+                        .clone()
+                        .unwrap_or_else(|| holder.public_key.to_string())
+                )));
+            }
+            if config
+                .addresses
+                .iter()
+                .any(|own| *prefix == IpPrefix::host(own.address()))
+            {
+                return Err(ControlError::Conflict(format!(
+                    "{prefix} is this host's own address."
+                )));
+            }
+        }
+    }
+    Ok(())
+}
