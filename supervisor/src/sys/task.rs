@@ -92,7 +92,7 @@ pub fn state(tid: u32) -> Option<u8> {
 
 /// Time the process started, clock ticks since boot: with the pid it names one process for ever.
 pub fn start_time(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = read_text(format!("/proc/{pid}/stat"))?;
     // Field 22; the fields after the last ')' start with number 3.
     text.rsplit_once(')')?
         .1
@@ -102,12 +102,15 @@ pub fn start_time(pid: u32) -> Option<u64> {
         .ok()
 }
 
+/// A file of /proc with a task's name in it, which the task chooses: any bytes (PR_SET_NAME, prctl(2)).
+fn read_text(path: String) -> Option<String> {
+    let bytes = fs::read(path).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Process (thread group) a thread belongs to.
 pub fn process_of(tid: u32) -> Option<u32> {
-    status_field(
-        &fs::read_to_string(format!("/proc/{tid}/status")).ok()?,
-        "Tgid:",
-    )
+    status_field(&read_text(format!("/proc/{tid}/status"))?, "Tgid:")
 }
 
 /// Process a pidfd of thread `tid` refers to, in our pid namespace.
@@ -201,5 +204,17 @@ mod tests {
         assert_eq!(process_of(me), Some(me));
         assert!(start_time(me).is_some());
         assert!(state(me).is_some());
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_nobody() {
+        let named = std::thread::spawn(|| {
+            nix::sys::prctl::set_name(c"\xff\xfe) R 1").unwrap();
+            let tid = nix::unistd::gettid().as_raw().cast_unsigned();
+            (process_of(tid), start_time(tid))
+        });
+        let (process, started) = named.join().unwrap();
+        assert_eq!(process, Some(std::process::id()));
+        assert!(started >= start_time(std::process::id()));
     }
 }
