@@ -148,6 +148,8 @@ pub struct Sockets {
     datagrams: BTreeMap<DatagramId, SocketId>,
     ports: Ports,
     random: Random,
+    /// Connections made from a port that connect(2) chose.
+    connections: u32,
     last_id: u64,
     /// Engine events taken while a listener closed; no more than the engine held then.
     deferred: VecDeque<Event>,
@@ -168,6 +170,7 @@ impl Sockets {
             datagrams: BTreeMap::new(),
             ports: Ports::new(),
             random: Random::new(seed),
+            connections: 0,
             last_id: 0,
             deferred: VecDeque::new(),
             answered: BTreeSet::new(),

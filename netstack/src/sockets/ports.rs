@@ -5,8 +5,8 @@
 //! handful), whatever the number of connections of a busy server.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hasher};
-use std::net::IpAddr;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 
 use super::SocketId;
 use crate::stack::Families;
@@ -181,9 +181,30 @@ impl Ports {
 
 /// Every port of `range` once, from a random one on.
 pub(crate) fn scan(range: (u16, u16), random: &mut Random) -> impl Iterator<Item = u16> + use<> {
-    let (low, high) = range;
-    let count = u32::from(high.saturating_sub(low)) + 1;
-    let start = random.below(count);
+    let start = random.below(count(range));
+    scan_from(range, start)
+}
+
+/// Every port of `range` once, for a connection to `peer`: from an offset on that is secret and the peer's, moved by one
+/// with each connection (RFC 6056 §3.3.3). A port comes back after all others: until then what the peer remembers of its
+/// last connection (TIME_WAIT) is over.
+pub(crate) fn scan_for(
+    range: (u16, u16),
+    random: &Random,
+    peer: &SocketAddr,
+    connections: u32,
+) -> impl Iterator<Item = u16> + use<> {
+    let offset = random.of(peer).wrapping_add(connections);
+    scan_from(range, offset % count(range))
+}
+
+fn count((low, high): (u16, u16)) -> u32 {
+    u32::from(high.saturating_sub(low)) + 1
+}
+
+fn scan_from(range: (u16, u16), start: u32) -> impl Iterator<Item = u16> + use<> {
+    let low = range.0;
+    let count = count(range);
     (0..count).map(move |step| {
         let offset = (start + step) % count;
         low.saturating_add(u16::try_from(offset).expect("offset is below the number of ports"))
@@ -200,6 +221,15 @@ pub(crate) struct Random {
 impl Random {
     pub(crate) const fn new(secret: u64) -> Self {
         Self { secret, drawn: 0 }
+    }
+
+    /// A number that belongs to `peer`: always the same, unknown to others.
+    pub(crate) fn of(&self, peer: &SocketAddr) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.secret);
+        peer.hash(&mut hasher);
+        let hash = hasher.finish();
+        u32::try_from(hash >> 32).expect("32 bits are left")
     }
 
     /// A number in `0..bound`.
@@ -357,6 +387,21 @@ mod tests {
         assert_ne!(first, draw(2));
         first.sort_unstable();
         assert_eq!(first, (40_000..=40_099).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn connections_to_one_peer_use_every_port_before_one_comes_back() {
+        let random = Random::new(7);
+        let peer: SocketAddr = "10.77.0.1:80".parse().unwrap();
+        let range = (40_000, 40_099);
+        let mut used: Vec<u16> = (0..100)
+            .map(|n| scan_for(range, &random, &peer, n).next().unwrap())
+            .collect();
+        let again = scan_for(range, &random, &peer, 100).next().unwrap();
+        assert_eq!(again, used[0]);
+        used.sort_unstable();
+        assert_eq!(used, (40_000..=40_099).collect::<Vec<_>>());
+        assert!(scan_for(range, &random, &peer, u32::MAX).count() == 100);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::address::{Destination, destination};
 use super::datagram::ConnectTo;
-use super::ports::{Transport, scan};
+use super::ports::{Transport, scan_for};
 use super::state::{Binding, Body, Socket};
 use super::{BindError, Family, SocketEvent, SocketId, Sockets};
 use crate::errno::Errno;
@@ -325,7 +325,14 @@ impl Sockets {
         let chosen = binding.port == 0;
         let flow = if chosen {
             let mut attempt = Err(Errno::EADDRNOTAVAIL);
-            for port in scan(socket.options.ephemeral(), &mut self.random) {
+            let ports = scan_for(
+                socket.options.ephemeral(),
+                &self.random,
+                &peer,
+                self.connections,
+            );
+            self.connections = self.connections.wrapping_add(1);
+            for port in ports {
                 if !self.ports.connectable(Transport::Tcp, port) {
                     continue;
                 }

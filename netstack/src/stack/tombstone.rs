@@ -87,7 +87,11 @@ impl Tombstones {
             return Verdict::Unknown;
         }
         if segment.rst() {
-            // RFC 1337: a RST must not end TIME_WAIT.
+            // As Linux (tcp_rfc1337 off): an exact RST ends TIME_WAIT. It is how a peer that re-uses the 4-tuple answers our
+            // acknowledgement of the old connection; its next SYN is then taken.
+            if segment.seq == tombstone.ack {
+                self.table.remove(tuple);
+            }
             return Verdict::Ignore;
         }
         if segment.opens() && after(segment.seq, tombstone.ack) {
