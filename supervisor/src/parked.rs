@@ -19,7 +19,7 @@ use netcon_netstack::stack::FlowId;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, send};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,6 +136,8 @@ pub fn run(node: &Arc<Node>, container: &Arc<Container>) -> nix::Result<()> {
         container,
         epoll,
         parked: BTreeMap::new(),
+        agenda: BTreeSet::new(),
+        connects: BTreeMap::new(),
         next: WAKE + 1,
     };
     let mut events = [EpollEvent::empty(); 64];
@@ -162,9 +164,15 @@ pub fn run(node: &Arc<Node>, container: &Arc<Container>) -> nix::Result<()> {
     }
 }
 
+/// When a call is to be looked at that would be at `at`, had it no deadline.
+fn next_look(parked: &Parked, at: Instant) -> Instant {
+    parked.deadline.map_or(at, |deadline| deadline.min(at))
+}
+
 struct Entry {
     parked: Parked,
-    sample_at: Instant,
+    /// When it is looked at again; its place in the agenda.
+    due: Instant,
     interval: Duration,
 }
 
@@ -173,21 +181,16 @@ struct Attendant<'a> {
     container: &'a Arc<Container>,
     epoll: Epoll,
     parked: BTreeMap<u64, Entry>,
+    /// Every parked call once, the next one first.
+    agenda: BTreeSet<(Instant, u64)>,
+    /// Those that wait for a connection, by socket.
+    connects: BTreeMap<(u32, SocketId), Vec<u64>>,
     next: u64,
 }
 
 impl Attendant<'_> {
     fn timeout(&self, now: Instant) -> EpollTimeout {
-        let first = self
-            .parked
-            .values()
-            .map(|e| {
-                e.parked
-                    .deadline
-                    .map_or(e.sample_at, |d| d.min(e.sample_at))
-            })
-            .min();
-        first.map_or(EpollTimeout::NONE, |at| {
+        self.agenda.first().map_or(EpollTimeout::NONE, |&(at, _)| {
             // Rounded up, so that it is due when we wake.
             let wait = at.saturating_duration_since(now) + Duration::from_micros(999);
             EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::NONE)
@@ -240,12 +243,20 @@ impl Attendant<'_> {
             parked.call.answer(Verdict::Fail(trap::errno(error)));
             return;
         }
-        let sample_at = clock::now() + FIRST_SAMPLE;
+        if let Waiting::Connect {
+            network, socket, ..
+        } = &parked.waiting
+        {
+            let place = (network.index.0, *socket);
+            self.connects.entry(place).or_default().push(key);
+        }
+        let due = next_look(&parked, clock::now() + FIRST_SAMPLE);
+        self.agenda.insert((due, key));
         self.parked.insert(
             key,
             Entry {
                 parked,
-                sample_at,
+                due,
                 interval: FIRST_SAMPLE,
             },
         );
@@ -253,12 +264,8 @@ impl Attendant<'_> {
     }
 
     fn outcome(&mut self, network: &Arc<Network>, socket: SocketId) {
-        let waiters: Vec<u64> = self
-            .parked
-            .iter()
-            .filter(|(_, e)| matches!(&e.parked.waiting, Waiting::Connect { network: n, socket: s, .. } if *s == socket && n.index == network.index))
-            .map(|(&key, _)| key)
-            .collect();
+        let place = (network.index.0, socket);
+        let waiters = self.connects.get(&place).cloned().unwrap_or_default();
         if waiters.is_empty() {
             let _ = trap::finish_connect(self.node, network, socket, None);
         }
@@ -330,13 +337,11 @@ impl Attendant<'_> {
 
     /// Looks at every call that is due: its thread, its deadline.
     fn sample(&mut self, now: Instant) {
-        let due: Vec<u64> = self
-            .parked
-            .iter()
-            .filter(|(_, e)| e.sample_at <= now || e.parked.deadline.is_some_and(|d| d <= now))
-            .map(|(&key, _)| key)
-            .collect();
-        for key in due {
+        while let Some(&(at, key)) = self.agenda.first() {
+            if at > now {
+                return;
+            }
+            self.agenda.remove(&(at, key));
             let Some(entry) = self.parked.get_mut(&key) else {
                 continue;
             };
@@ -344,8 +349,9 @@ impl Attendant<'_> {
                 self.expire(key);
                 continue;
             }
-            entry.sample_at = now + entry.interval;
+            entry.due = next_look(&entry.parked, now + entry.interval);
             entry.interval = (entry.interval * 2).min(LAST_SAMPLE);
+            self.agenda.insert((entry.due, key));
             if !entry.parked.call.is_valid() {
                 self.finish(key, Verdict::Done);
                 continue;
@@ -414,9 +420,22 @@ impl Attendant<'_> {
     }
 
     fn finish(&mut self, key: u64, verdict: Verdict) {
-        let Some(Entry { parked, .. }) = self.parked.remove(&key) else {
+        let Some(Entry { parked, due, .. }) = self.parked.remove(&key) else {
             return;
         };
+        self.agenda.remove(&(due, key));
+        if let Waiting::Connect {
+            network, socket, ..
+        } = &parked.waiting
+        {
+            let place = (network.index.0, *socket);
+            if let Some(waiters) = self.connects.get_mut(&place) {
+                waiters.retain(|&waiter| waiter != key);
+                if waiters.is_empty() {
+                    self.connects.remove(&place);
+                }
+            }
+        }
         // Our duplicate's close does not remove it: the file lives on in the program.
         let _ = self.epoll.delete(&parked.a);
         let Parked {

@@ -120,12 +120,13 @@ impl Thread {
             if incoming {
                 self.receive(now);
             }
-            let indices: Vec<u32> = self.networks.keys().copied().collect();
-            for index in indices {
-                if catch_unwind(AssertUnwindSafe(|| self.serve(index, now))).is_err() {
+            let mut networks = std::mem::take(&mut self.networks);
+            for (&index, served) in &mut networks {
+                if catch_unwind(AssertUnwindSafe(|| self.serve(index, served, now))).is_err() {
                     tracing::error!(index, "a turn of a network failed inside the supervisor");
                 }
             }
+            self.networks = networks;
             self.overlay.handle_timeout(now, clock::unix());
             self.transmit_control(now);
         }
@@ -178,10 +179,7 @@ impl Thread {
         self.transmit_control(now);
     }
 
-    fn serve(&mut self, index: u32, now: Instant) {
-        let Some(served) = self.networks.get_mut(&index) else {
-            return;
-        };
+    fn serve(&mut self, index: u32, served: &mut Served, now: Instant) {
         let due = served.timeout.is_some_and(|at| at <= now);
         if served.work.is_empty() && !due {
             return;
@@ -231,10 +229,8 @@ impl Thread {
         }
         work.clear();
         let engine = network.lock().sockets.stack().poll_timeout();
-        if let Some(served) = self.networks.get_mut(&index) {
-            served.work = work;
-            served.timeout = if more { Some(now) } else { engine };
-        }
+        served.work = work;
+        served.timeout = if more { Some(now) } else { engine };
     }
 
     fn send_batch(&mut self, index: NetworkIndex, now: Instant) {
