@@ -506,9 +506,18 @@ fn probe(container: &Container) -> Result<(), RuntimeError> {
         .map_err(|error| refused("the program's trapped calls cannot be received", &error))?;
     let mut cookie = [0_u8; PROBE_COOKIE.len()];
     let read = memory::read(note.tid, note.args[1], &mut cookie);
+    // A number no program has open: EBADF says that we may, EPERM that we may not (Yama, default Docker).
+    let duplicated = task::duplicate_any(note.tid, i32::MAX);
     let answered = notify::answer(listener, note.id, Err(libc::EBADF));
     read.map_err(|error| refused("the program's memory cannot be read", &error))?;
     answered.map_err(|error| refused("the program's trapped calls cannot be answered", &error))?;
+    if let Err(error) = duplicated
+        && error.raw_os_error() != Some(libc::EBADF)
+    {
+        return Err(RuntimeError(format!(
+            "the program's sockets cannot be reached by pidfd_getfd ({error}); set kernel.yama.ptrace_scope to 0, or give the container SYS_PTRACE"
+        )));
+    }
     #[expect(clippy::cast_possible_truncation, reason = "the kernel takes an int")]
     let fd = (note.args[0] as u32).cast_signed();
     if fd != PROBE_FD || cookie != PROBE_COOKIE {
