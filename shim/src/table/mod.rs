@@ -12,6 +12,8 @@ mod x86_64;
 pub use x86_64::{FOREIGN, NATIVE};
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;
 
 /// A call that reaches the supervisor.
