@@ -3,7 +3,8 @@
 //!
 //! A call on a descriptor that is not one of our sockets is the kernel's: it is told to proceed. That is safe because no
 //! descriptor the supervisor gives out is an Internet socket of the host. A call on one of our sockets is always answered
-//! here, except plain sendmsg and recvmsg on a stream, which the kernel runs on the AF_UNIX stand-in.
+//! here, except sendmsg, recvmsg and their multiple forms on a stream when they want no address and no special flag: the
+//! kernel runs them on the AF_UNIX stand-in.
 
 mod accept;
 pub mod address;
