@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `netcon-shim [--net NAME] [--] PROGRAM [ARGUMENT]...`: runs a program on a virtual network.
 //!
-//! Everything that can fail is tried before the filter is installed, which cannot be undone. The process keeps nothing of
+//! What can fail is tried before the filter is installed, which cannot be undone; what only the supervisor's trial of it
+//! shows ends the shim before the program starts. The process keeps nothing of
 //! the shim once the program runs: no descriptor, no signal disposition, no thread. That is why there is no Rust runtime
 //! around `main`: it would ignore SIGPIPE and open /dev/null in place of a closed standard descriptor, and the program
 //! would inherit both.
