@@ -10,6 +10,10 @@ use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{Connect, ConnectTo, SocketEvent, SocketId, Sockets};
 use netcon_netstack::stack::{Config, Limits, PacketSink, Stack};
 
+/// Types of sockets, as in socket(2).
+pub const STREAM: i32 = 1;
+pub const DGRAM: i32 = 2;
+
 const MTU: usize = 1_420;
 
 pub struct World {
