@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::Overlay;
 use crate::event::{DropReason, Received};
 use crate::ip::Header;
-use crate::wireguard::Env;
 use crate::wireguard::handshake::OpenedInitiation;
 use crate::wireguard::messages::{
     COOKIE_REPLY_LEN, CookieReply, INITIATION_LEN, Initiation, Kind, RESPONSE_LEN, Response,
@@ -40,7 +39,7 @@ impl Overlay {
     }
 
     fn dropped<'b>(&mut self, reason: DropReason) -> Received<'b> {
-        self.drops.count(reason);
+        self.common.drops.count(reason);
         Received::Dropped(reason)
     }
 
@@ -60,8 +59,8 @@ impl Overlay {
         let network = network.ok_or(DropReason::WrongMac1)?;
         self.gate.pass(
             now,
-            &mut self.random,
-            &mut self.drops,
+            &mut self.common.random,
+            &mut self.common.drops,
             from,
             &network.identity.mac_keys,
             bytes,
@@ -75,14 +74,7 @@ impl Overlay {
             .peers
             .get_mut(id)
             .expect("a network names live peers only");
-        let mut env = Env {
-            now,
-            unix,
-            random: &mut self.random,
-            indices: &mut self.indices,
-            drops: &mut self.drops,
-            owner: id,
-        };
+        let mut env = self.common.env(now, unix, id);
         let handled = peer.tunnel.handle_initiation(&mut env, from, opened);
         self.agenda.settle(now, id, peer);
         handled
@@ -99,6 +91,7 @@ impl Overlay {
             datagram.try_into().map_err(|_| DropReason::WrongLength)?;
         let response = Response::parse(bytes);
         let id = self
+            .common
             .indices
             .owner(response.receiver)
             .ok_or(DropReason::UnknownIndex)?;
@@ -112,20 +105,13 @@ impl Overlay {
         }
         self.gate.pass(
             now,
-            &mut self.random,
-            &mut self.drops,
+            &mut self.common.random,
+            &mut self.common.drops,
             from,
             &network.identity.mac_keys,
             bytes,
         )?;
-        let mut env = Env {
-            now,
-            unix,
-            random: &mut self.random,
-            indices: &mut self.indices,
-            drops: &mut self.drops,
-            owner: id,
-        };
+        let mut env = self.common.env(now, unix, id);
         let handled = peer
             .tunnel
             .handle_response(&mut env, from, &network.identity, &response);
@@ -138,6 +124,7 @@ impl Overlay {
             datagram.try_into().map_err(|_| DropReason::WrongLength)?;
         let reply = CookieReply::parse(bytes);
         let id = self
+            .common
             .indices
             .owner(reply.receiver)
             .ok_or(DropReason::UnknownIndex)?;
@@ -158,20 +145,13 @@ impl Overlay {
             return self.dropped(DropReason::WrongLength);
         };
         let receiver = TransportHeader::parse(header).receiver;
-        let Some(id) = self.indices.owner(receiver) else {
+        let Some(id) = self.common.indices.owner(receiver) else {
             return self.dropped(DropReason::UnknownIndex);
         };
         let Some(peer) = self.peers.get_mut(id) else {
             return self.dropped(DropReason::UnknownIndex);
         };
-        let mut env = Env {
-            now,
-            unix,
-            random: &mut self.random,
-            indices: &mut self.indices,
-            drops: &mut self.drops,
-            owner: id,
-        };
+        let mut env = self.common.env(now, unix, id);
         let opened = peer
             .tunnel
             .handle_transport(&mut env, from, receiver, message);
@@ -246,14 +226,7 @@ mod tests {
             .next()
             .unwrap();
         let peer = side.peers.get_mut(id).unwrap();
-        let mut env = Env {
-            now,
-            unix: UNIX,
-            random: &mut side.random,
-            indices: &mut side.indices,
-            drops: &mut side.drops,
-            owner: id,
-        };
+        let mut env = side.common.env(now, UNIX, id);
         assert!(
             peer.tunnel
                 .encapsulate(&mut env, &mut message, plain.len())

@@ -11,14 +11,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::agenda::Agenda;
-use crate::event::{ConfigError, DropReason, Drops};
+use crate::event::{ConfigError, DropReason};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::peer::{Peer, PeerId, Peers};
-use crate::random::Random;
 use crate::routes::{IpPrefix, Routes};
 use crate::wireguard::handshake::{Identity, Remote};
-use crate::wireguard::index::IndexTable;
-use crate::wireguard::{Env, Tunnel, sealed_len};
+use crate::wireguard::{Common, Tunnel, sealed_len};
 use gate::Gate;
 
 /// Networks one port serves: an unknown initiation costs a MAC for each.
@@ -72,13 +70,11 @@ struct Network {
 
 /// WireGuard's side of all networks of one supervisor, behind one UDP port. See the [crate] for how to drive it.
 pub struct Overlay {
-    random: Random,
+    common: Common,
     networks: BTreeMap<NetworkIndex, Network>,
     peers: Peers,
-    indices: IndexTable<PeerId>,
     agenda: Agenda,
     gate: Gate,
-    drops: Drops,
 }
 
 impl Overlay {
@@ -88,13 +84,11 @@ impl Overlay {
     /// `seed` is all the randomness there is: it must come from the operating system's generator, once per overlay.
     pub fn new(seed: [u8; 32]) -> Self {
         Self {
-            random: Random::new(&seed),
+            common: Common::new(&seed),
             networks: BTreeMap::new(),
             peers: Peers::default(),
-            indices: IndexTable::new(),
             agenda: Agenda::default(),
             gate: Gate::new(),
-            drops: Drops::new(),
         }
     }
 
@@ -164,7 +158,7 @@ impl Overlay {
             .ok_or(ConfigError::UnknownNetwork)?;
         for id in network.peers.into_values() {
             if let Some(mut peer) = self.peers.remove(id) {
-                peer.tunnel.clear(&mut self.indices);
+                peer.tunnel.clear(&mut self.common.indices);
             }
         }
         Ok(())
@@ -244,7 +238,7 @@ impl Overlay {
         for prefix in &peer.allowed_ips {
             network.routes.remove(*prefix, id);
         }
-        peer.tunnel.clear(&mut self.indices);
+        peer.tunnel.clear(&mut self.common.indices);
         Ok(())
     }
 
@@ -292,7 +286,7 @@ impl Overlay {
 
     /// How often each reason made the overlay throw something away.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> {
-        self.drops.iter()
+        self.common.drops.iter()
     }
 
     /// Tells the overlay that the machine is under load for reasons it cannot see: handshakes then cost their sender a cookie.
@@ -312,14 +306,7 @@ impl Overlay {
             let Some(peer) = self.peers.get_mut(id) else {
                 continue;
             };
-            let mut env = Env {
-                now,
-                unix,
-                random: &mut self.random,
-                indices: &mut self.indices,
-                drops: &mut self.drops,
-                owner: id,
-            };
+            let mut env = self.common.env(now, unix, id);
             peer.tunnel.handle_timeout(&mut env);
             self.agenda.settle(now, id, peer);
         }
@@ -331,7 +318,7 @@ impl fmt::Debug for Overlay {
         f.debug_struct("Overlay")
             .field("networks", &self.networks.len())
             .field("peers", &self.peers.len())
-            .field("indices", &self.indices.len())
+            .field("indices", &self.common.indices.len())
             .finish_non_exhaustive()
     }
 }

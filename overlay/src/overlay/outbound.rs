@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{NetworkIndex, Overlay};
 use crate::event::{NotSent, Sealed};
 use crate::ip::Header;
-use crate::wireguard::{Env, NotSealed, sealed_len};
+use crate::wireguard::{NotSealed, sealed_len};
 
 impl Overlay {
     /// Seals an IP packet for the peer its destination belongs to, in place.
@@ -44,14 +44,7 @@ impl Overlay {
             .lookup(header.destination)
             .ok_or(NotSent::NoRoute)?;
         let peer = self.peers.get_mut(id).expect("routes name live peers only");
-        let mut env = Env {
-            now,
-            unix,
-            random: &mut self.random,
-            indices: &mut self.indices,
-            drops: &mut self.drops,
-            owner: id,
-        };
+        let mut env = self.common.env(now, unix, id);
         let sealed = peer.tunnel.encapsulate(&mut env, message, len);
         self.agenda.settle(now, id, peer);
         match sealed {
@@ -84,14 +77,7 @@ impl Overlay {
             let Some(network) = self.networks.get(&peer.network) else {
                 continue;
             };
-            let mut env = Env {
-                now,
-                unix,
-                random: &mut self.random,
-                indices: &mut self.indices,
-                drops: &mut self.drops,
-                owner: id,
-            };
+            let mut env = self.common.env(now, unix, id);
             let sent = peer.tunnel.poll(&mut env, &network.identity, out);
             // Behind the others again, so that one peer's waiting packets do not hold up another's handshake.
             self.agenda.settle(now, id, peer);
