@@ -127,6 +127,90 @@ static int raw_sockets(void) {
     return fd < 0 && six < 0 ? closed(strerrorname_np(errno)) : open_way("raw socket");
 }
 
+// Whether the kernel's own table of AF_UNIX sockets lists this socket: 0 is a socket of the host's Internet stack.
+// Sockets are listed by the network namespace they were made in; a table stays that of the namespace it was opened in.
+static int unix_table = -1;
+
+static int stands_in(int fd) {
+    char name[64], target[64] = "", line[512], wanted[64];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    if (readlink(name, target, sizeof target - 1) < 0 || strncmp(target, "socket:[", 8)) return 0;
+    snprintf(wanted, sizeof wanted, " %lu", strtoul(target + 8, NULL, 10));
+    if (unix_table < 0) unix_table = open("/proc/self/net/unix", O_RDONLY);
+    lseek(unix_table, 0, SEEK_SET);
+    FILE *table = fdopen(dup(unix_table), "r");
+    int found = 0;
+    while (table && !found && fgets(line, sizeof line, table)) {
+        char *at = strstr(line, wanted);
+        found = at && strchr(" \n", at[strlen(wanted)]);
+    }
+    if (table) fclose(table);
+    return found;
+}
+
+// Every kind and protocol of the Internet families: no socket, or one that stands in.
+static int protocols(void) {
+    static const int kinds[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, 6 /* SOCK_DCCP */, 10 /* SOCK_PACKET */};
+    int wrong = 0;
+    for (int family = AF_INET; family <= AF_INET6; family += AF_INET6 - AF_INET)
+        for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++)
+            for (int protocol = 0; protocol < 263; protocol++) {
+                int fd = socket(family, kinds[kind], protocol);
+                if (fd < 0) continue;
+                if (!stands_in(fd) && wrong++ < 3) printf("family %d kind %d protocol %d is the host's\n", family, kinds[kind], protocol);
+                close(fd);
+            }
+    return wrong ? open_way("sockets of the host") : closed("no kind or protocol gives a socket of the host");
+}
+
+static int pairs(void) {
+    int wrong = 0;
+    for (int dirt = 0; dirt < 2; dirt++)
+        for (int family = 0; family < 47; family++) {
+            if (family == AF_UNIX) continue;
+            int pair[2], wanted = family == AF_INET || family == AF_INET6 ? EOPNOTSUPP : EAFNOSUPPORT;
+            for (int type = 1; type <= 5; type++) {
+                long result = syscall(SYS_socketpair, (uint64_t)dirt << 40 | (uint64_t)family, type, 0, pair);
+                if ((result == 0 || errno != wanted) && wrong++ < 3)
+                    printf("family %d type %d: %ld %s\n", family, type, result, result ? strerrorname_np(errno) : "");
+            }
+        }
+    return wrong ? open_way("socketpair reaches the kernel's families") : closed("socketpair is refused for every other family");
+}
+
+// Interface requests work on any socket; AF_UNIX ones are the kernel's own. By number 1 every host has an interface.
+static int interfaces(void) {
+    static const unsigned requests[] = {SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFMTU, SIOCGIFINDEX, SIOCGIFHWADDR, 0x894c /* SIOCGSKNS */};
+    int kinds[] = {AF_UNIX, AF_INET, AF_INET6}, wrong = 0;
+    for (int kind = 0; kind < 3; kind++) {
+        int fd = socket(kinds[kind], SOCK_DGRAM, 0);
+        for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
+            for (int dirt = 0; dirt < 2; dirt++) {
+                char room[4096] = "";
+                struct ifreq request = {.ifr_name = "lo"};
+                struct ifconf all = {.ifc_len = sizeof room, .ifc_buf = room};
+                if (requests[i] == SIOCGIFNAME) request = (struct ifreq){.ifr_ifindex = 1};
+                void *argument = requests[i] == SIOCGIFCONF ? (void *)&all : (void *)&request;
+                long result = syscall(SYS_ioctl, fd, (uint64_t)dirt << 32 | requests[i], argument);
+                if (result >= 0 && wrong++ < 3) printf("request %#x on family %d is answered by the host\n", requests[i], kinds[kind]);
+            }
+        close(fd);
+    }
+    return wrong ? open_way("interfaces of the host") : closed("no interface request is answered by the host");
+}
+
+static int families(void);
+
+// A network namespace of its own, where the program has every right, leads to the same filter.
+static int namespaces(void) {
+    unix_table = open("/proc/self/net/unix", O_RDONLY);
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET)) {
+        printf("unshare: %s\n", strerrorname_np(errno));
+        return 3;
+    }
+    return families() | protocols();
+}
+
 static int from_child(int port, char *self) {
     pid_t pid = fork();
     if (pid == 0) {
@@ -255,6 +339,34 @@ static int control(const char *path, const char *hello, size_t len) {
     return strncmp(answer, "HTTP/1.1 200", 12) ? closed("refused") : open_way("it answers");
 }
 
+// The same from a child, which nobody has seen before it connects.
+static int child_controls(const char *path, const char *hello, size_t len) {
+    pid_t pid = fork();
+    if (pid == 0) _exit(control(path, hello, len));
+    int status;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 3;
+}
+
+// A child connects and is gone when the connection is used.
+static int handed_on(const char *path, const char *hello, size_t len) {
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    strncpy(to.sun_path, path, sizeof to.sun_path - 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0), status;
+    struct timeval limit = {3, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    pid_t pid = fork();
+    if (pid == 0) _exit(connect(fd, (struct sockaddr *)&to, sizeof to) ? errno : 0);
+    waitpid(pid, &status, 0);
+    if (!WIFEXITED(status)) return 3;
+    if (WEXITSTATUS(status)) return closed(strerrorname_np(WEXITSTATUS(status)));
+    if (write(fd, hello, len) < 0) return closed(strerrorname_np(errno));
+    char answer[400] = "";
+    if (read(fd, answer, sizeof answer - 1) <= 0) return closed("no answer");
+    printf("%.100s\n", answer);
+    return strncmp(answer, "HTTP/1.1 200", 12) ? closed("refused") : open_way("it answers");
+}
+
 static int second_listener(void) {
     struct sock_filter filter[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
     struct sock_fprog program = {1, filter};
@@ -288,8 +400,17 @@ int main(int argc, char **argv) {
     if (!strcmp(way, "fastopen")) return fast_open(number);
     if (!strcmp(way, "control") && argc > 2) {
         static const char request[] = "GET /networks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        return control(argv[2], request, sizeof request - 1);
+        return control(argv[2], request, sizeof request - 1) | child_controls(argv[2], request, sizeof request - 1);
     }
+    if (!strcmp(way, "handed") && argc > 2) {
+        static const char request[] = "GET /networks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        signal(SIGPIPE, SIG_IGN);
+        return handed_on(argv[2], request, sizeof request - 1);
+    }
+    if (!strcmp(way, "protocols")) return protocols();
+    if (!strcmp(way, "pairs")) return pairs();
+    if (!strcmp(way, "interfaces")) return interfaces();
+    if (!strcmp(way, "namespaces")) return namespaces();
     if (!strcmp(way, "listener")) return second_listener();
     return 2;
 }
