@@ -1,27 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The configuration and its one owner.
+//! The configuration and its one owner: its life, and the networks.
+
+mod admit;
+mod peers;
+mod resolved;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use netcon_overlay::{IpPrefix, PeerConfig, PresharedKey, PrivateKey, PublicKey};
-use netcon_shim::handover::refusal;
+use netcon_overlay::{PeerConfig, PrivateKey};
 
 use super::addresses;
 use super::checks::{check_mtu, check_peers};
-use super::endpoints::{Peers, Resolver};
-use super::runtime::{Admission, NetworkStart, PeerCredentials, Runtime};
+use super::endpoints::Resolver;
+use super::runtime::{NetworkStart, Runtime};
 use crate::clock;
 use crate::state::{
     Broken, InterfaceAddress, NetworkConfig, NetworkId, NetworkName, PeerEntry, StateDir,
-    StateError, Version, is_name,
+    StateError, Version,
 };
 use crate::sys::random;
+use resolved::ResolvedPeers;
+
+pub use admit::Admitted;
+pub use peers::{AddedPeer, NewPeer, PeerExport};
 
 /// Answers the control API and admits containers; owns the state directory.
 pub struct Service {
@@ -98,66 +104,6 @@ pub struct ImportedNetwork {
     pub peers: Vec<PeerEntry>,
 }
 
-/// What a new peer is to be.
-#[derive(Debug, Clone, Default)]
-pub struct NewPeer {
-    /// What people call it.
-    pub name: Option<String>,
-    /// Who it is. None: a key pair is made for it, and handed out once.
-    pub public_key: Option<PublicKey>,
-    /// Symmetric key. With a made key pair one is made too unless given.
-    pub preshared_key: Option<PresharedKey>,
-    /// Where it is.
-    pub endpoint: Option<String>,
-    /// Its addresses; the next free ones if empty.
-    pub allowed_ips: Vec<IpPrefix>,
-    /// Seconds between keepalives towards it.
-    pub persistent_keepalive: Option<u16>,
-    /// Where it finds us; this host's outgoing address if None.
-    pub our_endpoint: Option<String>,
-}
-
-/// A peer that was added.
-#[derive(Debug, Clone)]
-pub struct AddedPeer {
-    /// As it is in the configuration.
-    pub peer: PeerEntry,
-    /// What the peer's side needs, if its key pair was made here. Kept nowhere.
-    pub export: Option<PeerExport>,
-}
-
-/// The other side's configuration, for a wg-quick file.
-#[derive(Debug, Clone)]
-pub struct PeerExport {
-    /// Key of the peer.
-    pub private_key: PrivateKey,
-    /// Its own addresses.
-    pub addresses: Vec<InterfaceAddress>,
-    /// Largest packet, in bytes.
-    pub mtu: u16,
-    /// Us, as the peer sees us.
-    pub us: PeerEntry,
-}
-
-/// Answer to a shim that wants a container.
-#[derive(Debug)]
-pub enum Admitted {
-    /// The notification fd may be handed over.
-    Accepted(Admission),
-    /// The caller is already in that network.
-    Inside {
-        /// The network.
-        network: String,
-    },
-    /// No.
-    Refused {
-        /// One of [`refusal`].
-        code: u16,
-        /// One sentence for the user.
-        sentence: String,
-    },
-}
-
 impl Service {
     /// Reads the state directory and starts every network of it. What cannot be read or started is
     /// reported in a log line each and does not hold up the others.
@@ -176,7 +122,7 @@ impl Service {
         });
         let service = Self {
             state,
-            resolver: Resolver::start(ResolvedPeers(Arc::clone(&shared))),
+            resolver: Resolver::start(ResolvedPeers::new(Arc::clone(&shared))),
             shared,
             udp_port,
             started: clock::now(),
@@ -213,6 +159,12 @@ impl Service {
     #[must_use]
     pub fn udp_port(&self) -> u16 {
         self.udp_port
+    }
+
+    /// The state directory: where the files of the networks are kept.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.state.path().to_path_buf()
     }
 
     /// When the service started.
@@ -342,179 +294,6 @@ impl Service {
             .ok_or_else(|| ControlError::NotFound(format!("There is no network {name}.")))
     }
 
-    /// Adds a peer to a network.
-    ///
-    /// # Errors
-    /// [`ControlError`]; nothing has changed then.
-    pub fn add_peer(&self, network: &str, new: NewPeer) -> Result<AddedPeer, ControlError> {
-        let mut tables = self.lock();
-        let known = find(&tables, network)?.clone();
-        let mut config = known.config;
-        if let Some(name) = &new.name {
-            if !is_name(name) {
-                return Err(ControlError::Invalid(format!(
-                    "{name:?} is not a name: use 1 to 32 letters, digits, '-' or '_', starting with a letter or digit."
-                )));
-            }
-            if config.peer(name).is_some() {
-                return Err(ControlError::Conflict(format!(
-                    "Network {} has a peer named {name} already.",
-                    config.name
-                )));
-            }
-        }
-        let addresses = addresses::next_free(&config);
-        let (private_key, public_key) = match new.public_key {
-            Some(key) => (None, key),
-            None => {
-                let key = PrivateKey::from_random(random::bytes().map_err(no_random)?);
-                let public = key.public();
-                (Some(key), public)
-            }
-        };
-        let preshared_key = match (new.preshared_key, &private_key) {
-            (Some(key), _) => Some(key),
-            (None, Some(_)) => Some(PresharedKey::from_bytes(
-                random::bytes().map_err(no_random)?,
-            )),
-            (None, None) => None,
-        };
-        let allowed_ips = if new.allowed_ips.is_empty() {
-            addresses
-                .iter()
-                .map(|own| IpPrefix::host(own.address()))
-                .collect()
-        } else {
-            new.allowed_ips
-        };
-        if allowed_ips.is_empty() {
-            return Err(ControlError::Conflict(format!(
-                "Network {} has no address left for another peer.",
-                config.name
-            )));
-        }
-        let peer = PeerEntry {
-            name: new.name,
-            public_key,
-            preshared_key: preshared_key.clone(),
-            endpoint: new.endpoint,
-            allowed_ips,
-            persistent_keepalive: new.persistent_keepalive,
-        };
-        let export = match private_key {
-            None => None,
-            Some(private_key) => Some(PeerExport {
-                private_key,
-                addresses: own_addresses(&config, &peer),
-                mtu: config.mtu,
-                us: self.ourselves(&config, preshared_key, new.our_endpoint)?,
-            }),
-        };
-        config.peers.push(peer.clone());
-        check_peers(&config)?;
-        self.change(&mut tables, config, |service, name| {
-            service.set_peer(name, &peer)
-        })?;
-        tracing::info!(network, peer = peer.name.as_deref(), "peer added");
-        Ok(AddedPeer { peer, export })
-    }
-
-    /// Removes a peer, by name or public key.
-    ///
-    /// # Errors
-    /// [`ControlError`]; nothing has changed then.
-    pub fn remove_peer(&self, network: &str, peer: &str) -> Result<PeerEntry, ControlError> {
-        let mut tables = self.lock();
-        let mut config = find(&tables, network)?.config.clone();
-        let key = match config.peer(peer) {
-            Some(entry) => entry.public_key,
-            None => {
-                return Err(ControlError::NotFound(format!(
-                    "Network {} has no peer {peer}.",
-                    config.name
-                )));
-            }
-        };
-        let mut removed = None;
-        config.peers.retain(|entry| {
-            if entry.public_key == key {
-                removed = Some(entry.clone());
-            }
-            entry.public_key != key
-        });
-        self.change(&mut tables, config, |service, name| {
-            service.shared.runtime.remove_peer(name, &key);
-            Ok(())
-        })?;
-        tracing::info!(network, "peer removed");
-        removed.ok_or_else(|| ControlError::NotFound(format!("There is no peer {peer}.")))
-    }
-
-    /// Decides about a shim: which network, and whether it may.
-    pub fn admit(&self, network: Option<&str>, argv0: Vec<u8>, peer: PeerCredentials) -> Admitted {
-        let refused = |code, sentence| Admitted::Refused { code, sentence };
-        let inside = self.shared.runtime.network_of(peer.pid);
-        let tables = self.lock();
-        let wanted = match (network, &inside) {
-            (Some(name), _) => match find(&tables, name) {
-                Ok(known) => known,
-                Err(error) => return refused(refusal::UNKNOWN_NETWORK, error.to_string()),
-            },
-            (None, Some(inside)) => {
-                return Admitted::Inside {
-                    network: inside.clone(),
-                };
-            }
-            (None, None) => {
-                let mut all = tables.networks.values();
-                match (all.next(), all.next()) {
-                    (Some(only), None) => only,
-                    (None, _) => {
-                        return refused(
-                            refusal::NETWORK_NOT_NAMED,
-                            "There is no network yet; make one with: netcon network create NAME."
-                                .to_owned(),
-                        );
-                    }
-                    (Some(_), Some(_)) => {
-                        return refused(
-                            refusal::NETWORK_NOT_NAMED,
-                            format!(
-                                "Say which network with --net NAME; there are: {}.",
-                                names(&tables)
-                            ),
-                        );
-                    }
-                }
-            }
-        };
-        let name = wanted.config.name.to_string();
-        match inside {
-            Some(inside) if inside == name => return Admitted::Inside { network: name },
-            Some(inside) => {
-                return refused(
-                    refusal::OTHER_NETWORK,
-                    format!(
-                        "This process lives in network {inside}; a program cannot be in {name} as well."
-                    ),
-                );
-            }
-            None => {}
-        }
-        if let Some(failure) = &wanted.failure {
-            return refused(
-                refusal::OTHER,
-                format!("Network {name} does not run: {failure}"),
-            );
-        }
-        Admitted::Accepted(Admission {
-            container: self.next_container.fetch_add(1, Ordering::Relaxed),
-            network: name,
-            argv0,
-            peer,
-        })
-    }
-
     /// Writes a changed configuration, then applies it to the node if the network runs; takes the
     /// file back if that fails.
     fn change(
@@ -568,52 +347,6 @@ impl Service {
         Ok(())
     }
 
-    fn set_peer(&self, network: &str, peer: &PeerEntry) -> Result<(), String> {
-        self.shared
-            .runtime
-            .set_peer(network, peer_config(peer))
-            .map_err(|error| error.to_string())?;
-        self.resolver.resolve(network, peer);
-        Ok(())
-    }
-
-    /// This host as a peer sees it.
-    fn ourselves(
-        &self,
-        config: &NetworkConfig,
-        preshared_key: Option<PresharedKey>,
-        endpoint: Option<String>,
-    ) -> Result<PeerEntry, ControlError> {
-        let endpoint = match endpoint {
-            Some(endpoint) => super::endpoints::with_port(&endpoint, self.udp_port).ok_or_else(|| {
-                ControlError::Invalid(format!(
-                    "{endpoint:?} is not an endpoint; write HOST, HOST:PORT or [IPV6]:PORT."
-                ))
-            })?,
-            None => super::endpoints::outgoing_address()
-                .map(|address| SocketAddr::new(address, self.udp_port).to_string())
-                .ok_or_else(|| {
-                    ControlError::Invalid(
-                        "This host has no route to the outside; say with --our-endpoint where the peer finds it."
-                            .to_owned(),
-                    )
-                })?,
-        };
-        Ok(PeerEntry {
-            name: None,
-            public_key: config.private_key.public(),
-            preshared_key,
-            endpoint: Some(endpoint),
-            allowed_ips: config
-                .addresses
-                .iter()
-                .filter_map(|own| IpPrefix::new(own.address(), own.length()).ok())
-                .collect(),
-            // The side that imports a file is usually the one behind a NAT.
-            persistent_keepalive: Some(25),
-        })
-    }
-
     /// A random prefix that no other network of this host has.
     fn free_prefix(
         &self,
@@ -648,68 +381,12 @@ impl Shared {
     }
 }
 
-/// The peers as the resolver sees them. It holds no reference to the service, which owns it.
-struct ResolvedPeers(Arc<Shared>);
-
-impl ResolvedPeers {
-    fn entry<'a>(
-        tables: &'a Tables,
-        network: &str,
-        peer: &PublicKey,
-        name: &str,
-    ) -> Option<&'a PeerEntry> {
-        let known = find(tables, network).ok()?;
-        known.config.peers.iter().find(|entry| {
-            known.failure.is_none()
-                && entry.public_key == *peer
-                && entry.endpoint.as_deref() == Some(name)
-        })
-    }
-}
-
-impl Peers for ResolvedPeers {
-    fn wants(&self, network: &str, peer: &PublicKey, name: &str) -> bool {
-        Self::entry(&self.0.lock(), network, peer, name).is_some()
-    }
-
-    fn found(&self, network: &str, peer: &PublicKey, name: &str, address: SocketAddr) {
-        let tables = self.0.lock();
-        let Some(entry) = Self::entry(&tables, network, peer, name) else {
-            return;
-        };
-        // It has called in the meantime: where it called from is newer than what a name service remembers.
-        let has_called = self
-            .0
-            .runtime
-            .peer_status(network)
-            .iter()
-            .any(|status| status.public_key == *peer && status.endpoint.is_some());
-        if has_called {
-            return;
-        }
-        let mut config = peer_config(entry);
-        config.endpoint = Some(address);
-        if let Err(error) = self.0.runtime.set_peer(network, config) {
-            tracing::warn!(%error, "a resolved endpoint is not used");
-        }
-    }
-}
-
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Service")
             .field("state", &self.state.path())
             .field("udp_port", &self.udp_port)
             .finish_non_exhaustive()
-    }
-}
-
-/// Where the file of a network is kept, for messages.
-impl Service {
-    /// The state directory.
-    #[must_use]
-    pub fn state_directory(&self) -> PathBuf {
-        self.state.path().to_path_buf()
     }
 }
 
@@ -746,22 +423,6 @@ fn find<'a>(tables: &'a Tables, name_or_id: &str) -> Result<&'a Known, ControlEr
 fn names(tables: &Tables) -> String {
     let names: Vec<&str> = tables.networks.keys().map(NetworkName::as_str).collect();
     names.join(", ")
-}
-
-/// A peer's own addresses: the single ones of its allowed IPs, with the length of the network.
-fn own_addresses(config: &NetworkConfig, peer: &PeerEntry) -> Vec<InterfaceAddress> {
-    peer.allowed_ips
-        .iter()
-        .filter(|prefix| **prefix == IpPrefix::host(prefix.addr()))
-        .filter_map(|prefix| {
-            let length = config
-                .addresses
-                .iter()
-                .find(|own| own.contains(prefix.addr()))
-                .map_or(prefix.len(), |own| own.length());
-            InterfaceAddress::new(prefix.addr(), length).ok()
-        })
-        .collect()
 }
 
 /// The peer for the overlay; a name for an endpoint is resolved later.
