@@ -12,7 +12,7 @@ use crate::container::Container;
 use crate::network::{Holder, Network, Role};
 use crate::node::Node;
 use crate::sys::task;
-use crate::trap::{self, Accept, Attempt, Call, Receive, Send, Verdict};
+use crate::trap::{self, Accept, Attempt, Call, Receive, Send, Taken, Verdict};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{CloseHow, SocketId};
 use netcon_netstack::stack::FlowId;
@@ -117,8 +117,12 @@ impl Room {
 
 /// First look at a parked thread's state after this long; later ones back off.
 const FIRST_SAMPLE: Duration = Duration::from_millis(10);
-/// Longest time between two looks.
+/// Longest time between two looks at a call that waits for seconds.
 const LAST_SAMPLE: Duration = Duration::from_millis(50);
+/// The same once it has waited for [`LONG`]: hundreds of idle workers in accept(2) should cost next to nothing.
+const IDLE_SAMPLE: Duration = Duration::from_millis(200);
+/// A long wait.
+const LONG: Duration = Duration::from_secs(5);
 /// Token of the event fd; keys of parked calls count up from 1.
 const WAKE: u64 = 0;
 /// -ERESTARTSYS: the kernel decides between EINTR and a restart.
@@ -174,6 +178,7 @@ struct Entry {
     /// When it is looked at again; its place in the agenda.
     due: Instant,
     interval: Duration,
+    since: Instant,
 }
 
 struct Attendant<'a> {
@@ -250,7 +255,8 @@ impl Attendant<'_> {
             let place = (network.index.0, *socket);
             self.connects.entry(place).or_default().push(key);
         }
-        let due = next_look(&parked, clock::now() + FIRST_SAMPLE);
+        let since = clock::now();
+        let due = next_look(&parked, since + FIRST_SAMPLE);
         self.agenda.insert((due, key));
         self.parked.insert(
             key,
@@ -258,6 +264,7 @@ impl Attendant<'_> {
                 parked,
                 due,
                 interval: FIRST_SAMPLE,
+                since,
             },
         );
         self.attempt(key);
@@ -308,9 +315,17 @@ impl Attendant<'_> {
                     None => Self::shared_outcome(network, *socket, *flow),
                 }
             }
-            Waiting::Accept(accept) => {
-                accept.attempt(self.node, self.container.id, &parked.call, &parked.a)
-            }
+            Waiting::Accept(accept) => match accept.take(&parked.call, &parked.a) {
+                Taken::Connection(end) => {
+                    let (accept, call) = (accept.clone(), parked.call.clone());
+                    // A' goes before the program hears of the connection.
+                    self.finish(key, Verdict::Done);
+                    call.answer(accept.deliver(self.node, self.container.id, &call, &end));
+                    return;
+                }
+                Taken::Over(verdict) => Attempt::Over(verdict),
+                Taken::Nothing => Attempt::WouldBlock,
+            },
             Waiting::Receive(receive) => match receive.attempt(&parked.call, &parked.a) {
                 // shutdown(SHUT_RD) ends what waits.
                 Attempt::WouldBlock if receive.is_shut() => Attempt::Over(Verdict::Return(0)),
@@ -350,7 +365,12 @@ impl Attendant<'_> {
                 continue;
             }
             entry.due = next_look(&entry.parked, now + entry.interval);
-            entry.interval = (entry.interval * 2).min(LAST_SAMPLE);
+            let longest = if now.saturating_duration_since(entry.since) < LONG {
+                LAST_SAMPLE
+            } else {
+                IDLE_SAMPLE
+            };
+            entry.interval = (entry.interval * 2).min(longest);
             self.agenda.insert((entry.due, key));
             if !entry.parked.call.is_valid() {
                 self.finish(key, Verdict::Done);

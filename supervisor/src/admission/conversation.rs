@@ -15,8 +15,8 @@ use nix::sys::socket::{MsgFlags, recv};
 use super::{Guest, PATIENCE};
 use crate::clock;
 use crate::control::{Admission, Admitted};
-use crate::sys::peer;
 use crate::sys::receive::receive;
+use crate::sys::{peer, task};
 
 /// From the first byte to the hand-off. A client that misbehaves is dropped; it hears why if it can.
 pub(super) fn hold(guest: &Guest) {
@@ -50,6 +50,7 @@ fn converse(guest: &Guest) -> io::Result<()> {
             None if !peer::is_alive(&guest.stream, guest.peer.pid) => client.refuse_http(
                 "The process that opened this connection has ended; use a connection of your own.",
             ),
+            None if is_hidden(guest) => client.refuse_http(HIDDEN),
             None => {
                 guest.stream.set_write_timeout(None)?;
                 guest.stream.set_read_timeout(None)?;
@@ -90,8 +91,9 @@ fn hand_over(guest: &Guest, client: &mut Client<'_>) -> io::Result<()> {
                 );
             }
             let result = take_over(guest, client, admission);
+            // Before the shim hears how it went: after a failure it may try again at once.
             guest.end_hand_over();
-            result
+            client.say(Message::Outcome(result?))
         }
     }
 }
@@ -135,10 +137,21 @@ fn admit(guest: &Guest, hello: Hello) -> Admitted {
             "The process that opened this connection has ended.".to_owned(),
         );
     }
+    if is_hidden(guest) {
+        return refused(refusal::IDENTITY, HIDDEN.to_owned());
+    }
     admitted
 }
 
-fn take_over(guest: &Guest, client: &mut Client<'_>, admission: Admission) -> io::Result<()> {
+const HIDDEN: &str = "The process that opened this connection is hidden from the netcon-supervisor (/proc is mounted with hidepid, and its program may not be read); use a program that may be read.";
+
+/// True for a process that cannot be looked at, so that it may live in a container. Pid 0 is a process of a pid namespace
+/// that is not below ours, where no task of a container is served.
+fn is_hidden(guest: &Guest) -> bool {
+    guest.peer.pid != 0 && task::start_time(guest.peer.pid).is_none()
+}
+
+fn take_over(guest: &Guest, client: &mut Client<'_>, admission: Admission) -> io::Result<Outcome> {
     let (container, network) = (admission.container, admission.network.clone());
     client.say(Message::Answer(Answer::Accepted {
         container,
@@ -161,13 +174,13 @@ fn take_over(guest: &Guest, client: &mut Client<'_>, admission: Admission) -> io
                 pid = guest.peer.pid,
                 "container started"
             );
-            client.say(Message::Outcome(Outcome::Ready))
+            Ok(Outcome::Ready)
         }
         Err(error) => {
             tracing::warn!(container, network, %error, "container not started");
-            client.say(Message::Outcome(Outcome::Failed {
+            Ok(Outcome::Failed {
                 sentence: error.to_string(),
-            }))
+            })
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! accept(2) and accept4(2): the connection waits in A, a listening AF_UNIX socket; it is taken there, named, injected.
 
-use super::{Attempt, Call, OnSocket, Verdict, address, errno, io_errno};
+use super::{Call, OnSocket, Verdict, address, errno, io_errno};
 use crate::clock;
 use crate::network::{Holder, Network, Role};
 use crate::node::Node;
@@ -57,10 +57,14 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
         nonblocking: flags & libc::SOCK_NONBLOCK != 0,
         cloexec: flags & libc::SOCK_CLOEXEC != 0,
     };
-    match accept.attempt(on.node, on.container.id, on.call, &a) {
-        Attempt::Over(verdict) => verdict,
-        Attempt::WouldBlock if unix::is_nonblocking(a.as_fd()) => Verdict::Fail(Errno::EAGAIN),
-        Attempt::WouldBlock => {
+    match accept.take(on.call, &a) {
+        Taken::Connection(end) => {
+            drop(a);
+            accept.deliver(on.node, on.container.id, on.call, &end)
+        }
+        Taken::Over(verdict) => verdict,
+        Taken::Nothing if unix::is_nonblocking(a.as_fd()) => Verdict::Fail(Errno::EAGAIN),
+        Taken::Nothing => {
             let deadline = unix::receive_timeout(a.as_fd()).map(|limit| clock::now() + limit);
             on.container.park(Parked {
                 call: on.call.clone(),
@@ -73,11 +77,27 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
     }
 }
 
+/// What an attempt to accept came to.
+#[derive(Debug)]
+pub enum Taken {
+    /// A connection, to be [delivered](Accept::deliver) once A' is closed: the program may close its listener the moment
+    /// it runs again, and bind its port anew.
+    Connection(OwnedFd),
+    /// The call is over.
+    Over(Verdict),
+    /// There is no connection.
+    Nothing,
+}
+
 impl Accept {
     /// Takes one connection out of the listener, if there is one.
-    pub fn attempt(&self, node: &Arc<Node>, container: u64, call: &Call, a: &OwnedFd) -> Attempt {
+    pub fn take(&self, call: &Call, a: &OwnedFd) -> Taken {
         if !call.is_valid() {
-            return Attempt::Over(Verdict::Done);
+            return Taken::Over(Verdict::Done);
+        }
+        if self.network.lock().listening_mut(self.listener).is_none() {
+            // Closed, or shut down.
+            return Taken::Over(Verdict::Fail(Errno::EINVAL));
         }
         let taken = {
             // Every accept on this listener comes through here: what poll shows cannot be taken by another before accept.
@@ -86,27 +106,31 @@ impl Accept {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             if !unix::is_readable(a.as_fd()) {
-                return Attempt::WouldBlock;
+                return Taken::Nothing;
             }
             unix::accept(a.as_fd(), self.nonblocking)
         };
-        let end = match taken {
+        match taken {
             Ok(end) => {
                 self.network.lock().dequeued(self.listener);
-                end
+                Taken::Connection(end)
             }
-            Err(nix::errno::Errno::EAGAIN) => return Attempt::WouldBlock,
-            Err(error) => return Attempt::Over(Verdict::Fail(errno(error))),
+            Err(nix::errno::Errno::EAGAIN) => Taken::Nothing,
+            Err(error) => Taken::Over(Verdict::Fail(errno(error))),
+        }
+    }
+
+    /// Gives a taken connection to the program.
+    pub fn deliver(&self, node: &Arc<Node>, container: u64, call: &Call, end: &OwnedFd) -> Verdict {
+        let Some((socket, flow)) = self.claim(end) else {
+            // It ended before it could be accepted and nothing is known of it any more.
+            return Verdict::Fail(Errno::ECONNABORTED);
         };
-        let Some((socket, flow)) = self.claim(&end) else {
-            // Not one of ours; impossible through a hidden name, and of no use to the program.
-            return Attempt::WouldBlock;
-        };
-        let verdict = self.inject(node, call, &end, socket, flow, container);
+        let verdict = self.inject(node, call, end, socket, flow, container);
         self.network
             .lock()
             .hand_over_waiting(node, &self.network, self.listener);
-        Attempt::Over(verdict)
+        verdict
     }
 
     fn claim(&self, end: &OwnedFd) -> Option<(SocketId, FlowId)> {

@@ -17,7 +17,7 @@ pub mod receive;
 mod stream;
 mod transfer;
 
-pub use accept::Accept;
+pub use accept::{Accept, Taken};
 pub use datagram::push as push_datagrams;
 pub use datagram::take_sent as take_sent_datagrams;
 pub use receive::Receive;
@@ -191,8 +191,11 @@ pub fn handle(
         Ok(None) if trapped == Trapped::Ioctl => ioctl::foreign(args),
         Ok(None) => {
             if trapped == Trapped::Connect {
-                // It may lead to the supervisor, which asks who it is.
-                let _ = node.tasks.note(call.tid, container.id);
+                // It may lead to the supervisor, which asks who it is. A task that /proc hides (hidepid, and a program that
+                // its user may not read) could not be told from one outside.
+                if node.tasks.note(call.tid, container.id).is_none() {
+                    return Verdict::Fail(Errno::EPERM);
+                }
             }
             Verdict::Proceed
         }
