@@ -4,7 +4,7 @@
 import time
 
 from harness import equal, shorten, test, true
-from harness.agent import agents
+from harness.agent import agents, listening
 
 
 @test("names", both=True, native=True)
@@ -115,10 +115,7 @@ def bind_matrix(w):
 @test("rebind", both=True, native=True)
 def rebind(w, family):
     """A server that restarts binds its port again at once with REUSEADDR, connections in TIME_WAIT or not."""
-    address = w.a.addresses[family]
-    with agents(w.a, w.b) as (server, client):
-        server.do("l=listener(%r)" % address)
-        number = server.do("port(l)")
+    with listening(w, family) as (server, client, address, number):
         client.do("c=connected(%r,%d)" % (address, number))
         server.do("s,p=l.accept();s.close()")  # the server closes first: it keeps the TIME_WAIT
         equal(client.do("c.recv(1)"), b"", "the end")
@@ -152,10 +149,7 @@ def reuseport(w, family):
 @test("close-stages", both=True, native=True, timeout=90)
 def close_stages(w, family):
     """Sockets closed at every stage leave no file, thread or port behind."""
-    address = w.a.addresses[family]
-    with agents(w.a, w.b) as (server, client):
-        server.do("l=listener(%r)" % address)
-        number = server.do("port(l)")
+    with listening(w, family) as (server, client, address, number):
         client.do("s=stream(%r)" % address)
         before = None if w.context.native else quiet(w)
         for agent, side in ((server, w.a), (client, w.b)):

@@ -2,7 +2,7 @@
 """connect() in every outcome, blocking and not; listeners, backlog and accept()."""
 
 from harness import equal, test, true
-from harness.agent import agents
+from harness.agent import agents, listening
 
 
 def full_listener(server, client, address):
@@ -48,10 +48,7 @@ def nonblocking(w, family):
 @test("connect-edge-first", both=True, native=True)
 def edge_first(w, family):
     """A registration made before connect() sees one OUT edge when established."""
-    address = w.a.addresses[family]
-    with agents(w.a, w.b) as (server, client):
-        server.do("l=listener(%r)" % address)
-        number = server.do("port(l)")
+    with listening(w, family) as (server, client, address, number):
         client.do("c=stream(%r);c.setblocking(False);e=select.epoll()" % address)
         client.do("e.register(c,select.EPOLLIN|select.EPOLLOUT|select.EPOLLRDHUP|select.EPOLLET)")
         equal(client.do("[names(m) for _,m in e.poll(0)]"), ["OUT HUP"], "fresh socket")
@@ -128,10 +125,7 @@ def timed_out(w, family):
 @test("connect-unspec", both=True, native=True)
 def unspec(w, family):
     """connect(AF_UNSPEC) dissolves a connection; the socket can be used again."""
-    address = w.a.addresses[family]
-    with agents(w.a, w.b) as (server, client):
-        server.do("l=listener(%r)" % address)
-        number = server.do("port(l)")
+    with listening(w, family) as (server, client, address, number):
         client.do("c=connected(%r,%d)" % (address, number))
         server.do("s,p=l.accept()")
         equal(client.do("raw('connect',c.fileno(),bytes(16),16)"), (0, 0), "AF_UNSPEC")
@@ -220,10 +214,7 @@ def reset_before_accept(w, family):
 @test("accept-flags", both=True, native=True)
 def accept_flags(w, family):
     """accept4 flags, lowest free number, the peer's address truncated to the caller's room."""
-    address = w.a.addresses[family]
-    with agents(w.a, w.b) as (server, client):
-        server.do("l=listener(%r)" % address)
-        number = server.do("port(l)")
+    with listening(w, family) as (server, client, address, number):
         client.do("held=[connected(%r,%d) for _ in range(3)]" % (address, number))
         server.do("a=ctypes.create_string_buffer(b'z'*28,28);n=ctypes.c_int(4)")
         server.do("import fcntl;low=os.open('/dev/null',0);os.close(low)")
@@ -256,10 +247,7 @@ def accept_shutdown(w, family):
 @test("listener-closed", both=True, native=True)
 def listener_closed(w, family):
     """Closing a listener resets what waits in its queue and frees the port."""
-    address = w.a.addresses[family]
-    with agents(w.a, w.b) as (server, client):
-        server.do("l=listener(%r)" % address)
-        number = server.do("port(l)")
+    with listening(w, family) as (server, client, address, number):
         client.do("c=connected(%r,%d)" % (address, number))
         server.do("time.sleep(.1);l.close()")
         equal(client.errno("c.recv(1)"), "ECONNRESET", "a connection nobody accepted")

@@ -2,7 +2,7 @@
 """Sockets that travel: dup, fork, exec, SCM_RIGHTS, inetd style."""
 
 from harness import equal, test, true
-from harness.agent import agents
+from harness.agent import agents, listening
 
 
 @test("dup", both=True, native=True)
@@ -41,10 +41,7 @@ def dup_connecting(w, family):
 @test("fork", both=True, native=True)
 def fork(w, family):
     """Parent and child share sockets; a child makes its own."""
-    address = w.a.addresses[family]
-    with agents(w.a, w.b) as (server, client):
-        server.do("l=listener(%r)" % address)
-        number = server.do("port(l)")
+    with listening(w, family) as (server, client, address, number):
         client.do(
             "c=connected(%r,%d)\nif os.fork()==0:\n c.sendall(b'child ');d=connected(%r,%d);d.sendall(repr(c.getpeername()[1]).encode());os._exit(0)\n"
             "os.wait();c.sendall(b'parent');c.close()" % (address, number, address, number)

@@ -4,6 +4,7 @@
 import contextlib
 
 from harness import equal, test, true
+from harness.agent import listening
 
 REFUSED = "IN OUT ERR HUP RDHUP"
 
@@ -11,16 +12,10 @@ REFUSED = "IN OUT ERR HUP RDHUP"
 @contextlib.contextmanager
 def pair(w, family):
     """Two agents with one connection: `s` at the server (side a), `c` at the client (side b)."""
-    server, client = w.a.agent(), w.b.agent()
-    address = w.a.addresses[family]
-    server.do("l=listener(%r)" % address)
-    client.do("c=connected(%r,%d)" % (address, server.do("port(l)")))
-    server.do("s,p=l.accept()")
-    try:
+    with listening(w, family) as (server, client, address, number):
+        client.do("c=connected(%r,%d)" % (address, number))
+        server.do("s,p=l.accept()")
         yield server, client
-    finally:
-        server.close()
-        client.close()
 
 
 @test("stream-masks", both=True, native=True)

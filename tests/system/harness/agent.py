@@ -24,6 +24,15 @@ def agents(*sides):
             agent.close()
 
 
+@contextlib.contextmanager
+def listening(w, family):
+    """A server's agent at side a with the listener `l`, a client's at side b, and the listener's address and port."""
+    address = w.a.addresses[family]
+    with agents(w.a, w.b) as (server, client):
+        server.do("l=listener(%r)" % address)
+        yield server, client, address, server.do("port(l)")
+
+
 class AgentError(Exception):
     """The agent's code raised; `errno` is the symbolic name when it was an OSError."""
 
