@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Ways around the filter. Each must be closed inside; natively (`--native`) each is open, which shows that the test can see it."""
 
+import shutil
+
 from harness import Skip, contains, equal, eventually, test, true
+from harness.world import Side
 
 from .isolation import host_listener, untouched
 
@@ -90,6 +93,34 @@ def control(w):
     true(listed.code != 0, "netcon inside makes a network: " + listed.text)
     names = w.a.netcon("network", "list").ok().text
     true("sneaky" not in names, names)
+
+
+@test("escape-hidden")
+def hidden(w):
+    """A program that /proc hides (hidepid, a file that may not be read) cannot be told from one outside: it is not served."""
+    if not w.context.root:
+        raise Skip("mounting /proc needs root")
+    command = ["unshare", "--mount", "--", "sh", "-c", "mount -t proc -o hidepid=2 proc /proc && echo ready && exec sleep 3600"]
+    holder = w.context.start(command, privileged=True, name="hidepid")
+    eventually(lambda: "ready" in holder.output() or not holder.alive(), 5, "a mount namespace")
+    if not holder.alive():
+        raise Skip("no /proc with hidepid: " + holder.output())
+    user = ["--reuid", str(w.context.uid), "--regid", str(w.context.uid), "--clear-groups"]
+    side = Side(w, "hidden")
+    side.prefix = ["nsenter", "--target", str(holder.pid), "--mount", "--", "setpriv", *user, "--"]
+    side.prepare()
+    side.launch()
+    try:
+        side.netcon("network", "create", "demo").ok()
+        unread = w.context.home / "unread"
+        shutil.copy(w.context.compile("escape.c"), unread)
+        unread.chmod(0o111)
+        for way in ("control", "handed"):
+            result = side.run("/bin/sh", "-c", "%s %s %s; exit $?" % (unread, way, side.socket))
+            equal(result.code, 0, " ".join(result.text.split()))
+    finally:
+        side.supervisor.stop()
+        holder.stop()
 
 
 @test("escape-handover")
