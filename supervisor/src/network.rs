@@ -14,7 +14,7 @@ use netcon_overlay::NetworkIndex;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -169,8 +169,10 @@ pub struct Carrier {
     pub origin: Option<SocketId>,
     /// When the kernel last said that A exists; asked now and then where nothing else tells.
     pub alive: Option<Instant>,
-    /// shutdown(SHUT_RD) was called on a datagram socket: a blocking receive returns 0.
+    /// shutdown(SHUT_RD) was called: a receive that would wait returns 0.
     pub shut_read: bool,
+    /// shutdown(SHUT_WR) was called on a stream.
+    pub shut_write: bool,
     /// What the supervisor holds of it.
     pub role: Role,
 }
@@ -247,6 +249,11 @@ pub struct Link {
     /// Bytes of the plug that still lie in S before anything the program has sent. Taking them out would show the program
     /// a second writable edge; they go with its first data.
     pub plug: usize,
+    /// A byte of ours is the last one in S, behind everything the program has sent before shutdown(SHUT_WR). It is never
+    /// read: closing S with it makes A fail with ECONNRESET, when the peer resets, although A cannot be written to any more.
+    pub marked: bool,
+    /// What the program has sent, taken out of S in advance: goes to the engine before what is in S.
+    pub stash: Vec<u8>,
     /// The peer has reset the connection; S is closed once what came before is delivered.
     pub reset: bool,
 }
@@ -263,15 +270,47 @@ pub enum Outgoing {
 }
 
 impl Link {
-    /// Takes the plug out of S, which is to be closed without the program seeing ECONNRESET.
+    /// Takes the plug out of S.
     pub fn unplug(&mut self) {
         crate::sys::unix::drain(self.s.as_fd(), std::mem::take(&mut self.plug));
+    }
+
+    /// Takes everything of ours out of S, which is to be closed without the program seeing ECONNRESET.
+    pub fn clean(&mut self) {
+        self.unplug();
+        if std::mem::take(&mut self.marked) {
+            crate::sys::unix::drain(self.s.as_fd(), unread(&self.s));
+        }
+    }
+
+    /// Notes shutdown(SHUT_WR) and does it on A, with the mark before it. Under the network's lock, so that nobody reads S
+    /// meanwhile; neither call can wait.
+    pub fn shut_write(&mut self, a: BorrowedFd<'_>, direction: nix::sys::socket::Shutdown) {
+        self.outgoing = Outgoing::ShutdownCalled;
+        self.unplug();
+        let before = unread(&self.s);
+        let planted = crate::sys::unix::plant(a);
+        let with_mark = unread(&self.s);
+        let _ = nix::sys::socket::shutdown(a.as_raw_fd(), direction);
+        if !planted {
+            return;
+        }
+        if unread(&self.s) == before + 1 {
+            self.marked = true;
+            return;
+        }
+        // Another thread of the program was writing: the mark is not the last byte.
+        self.stash = crate::sys::unix::take(self.s.as_fd(), unread(&self.s));
+        if let Some(at) = with_mark.checked_sub(1).filter(|&at| at < self.stash.len()) {
+            self.stash.remove(at);
+        }
     }
 
     /// Everything the program has sent is with the engine: S shows nothing more of it, not even its end.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.outgoing == Outgoing::Finished && unread(&self.s) <= self.plug
+        let ours = self.plug + usize::from(self.marked);
+        self.outgoing == Outgoing::Finished && self.stash.is_empty() && unread(&self.s) <= ours
     }
 
     /// A new link: everything may be possible.
@@ -286,6 +325,8 @@ impl Link {
             fin_delivered: false,
             shut_read: false,
             plug: 0,
+            marked: false,
+            stash: Vec::new(),
             reset: false,
         }
     }

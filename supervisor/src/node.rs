@@ -6,7 +6,7 @@ use crate::container::{self, Container};
 use crate::control::{Admission, ContainerView, NetworkStart, Runtime, RuntimeError};
 use crate::data::{Command, Handle};
 use crate::network::{Holder, MAX_NETWORKS, Network, Role};
-use crate::parked::Room;
+use crate::parked::{Message, Room};
 use crate::registry::{Entry, Registry};
 use crate::sys::diag::UnixDiag;
 use crate::sys::{memory, notify, random, task, unix};
@@ -362,6 +362,11 @@ impl Runtime for Running {
         let mut guard = network.lock();
         guard.stopped = true;
         let sockets: Vec<_> = guard.carriers.keys().copied().collect();
+        for container in self.0.running() {
+            if container.network.index == network.index {
+                container.room.post(Message::Retry);
+            }
+        }
         for socket in sockets {
             guard.close(clock::now(), &self.0.registry, socket, CloseHow::Reset);
         }

@@ -75,7 +75,8 @@ pub enum Message {
         holder: Holder,
         s: OwnedFd,
     },
-    /// A datagram socket has an error to report: those who wait for data hear of it.
+    /// Something has happened that no descriptor tells of (an error of a datagram socket, a network that stopped): every call
+    /// that waits looks again.
     Retry,
     /// The last task of the container is gone.
     End,
@@ -219,12 +220,7 @@ impl Attendant<'_> {
                 drop(s);
             }
             Message::Retry => {
-                let waiting: Vec<u64> = self
-                    .parked
-                    .iter()
-                    .filter(|(_, entry)| matches!(entry.parked.waiting, Waiting::Receive(_)))
-                    .map(|(&key, _)| key)
-                    .collect();
+                let waiting: Vec<u64> = self.parked.keys().copied().collect();
                 for key in waiting {
                     self.attempt(key);
                 }

@@ -110,6 +110,7 @@ impl State {
                             origin: Some(listener),
                             alive: None,
                             shut_read: false,
+                            shut_write: false,
                             role: Role::Linked(flow),
                         },
                     );
@@ -271,6 +272,13 @@ impl State {
             self.sockets.stack().state(flow),
             None | Some(TcpState::Closed)
         );
+        if let Some(carrier) = self.carriers.get(&link.socket) {
+            // The program may have been quicker than we.
+            link.shut_read |= carrier.shut_read;
+            if carrier.shut_write && link.outgoing == Outgoing::Open {
+                link.outgoing = Outgoing::ShutdownCalled;
+            }
+        }
         self.links.insert(flow, link);
         // Its first edge may be gone already.
         self.ready.push_back(flow);
@@ -378,7 +386,7 @@ impl State {
     /// Both directions are done: once everything is delivered S goes.
     fn closed(&mut self, socket: SocketId, flow: FlowId) {
         if let Some(mut link) = self.links.remove(&flow) {
-            link.unplug();
+            link.clean();
         }
         if let Some(carrier) = self.carriers.get_mut(&socket)
             && matches!(carrier.role, Role::Linked(f) if f == flow)
@@ -471,7 +479,7 @@ impl State {
         carrier.role = Role::Idle;
         // After FIN the program reads the end; a planted byte would make it ECONNRESET.
         if link.fin_delivered {
-            link.unplug();
+            link.clean();
             return;
         }
         if unread(&link.s) > 0 {
@@ -556,8 +564,33 @@ fn collect(
         }
         link.unplug();
     }
+    while !link.stash.is_empty() {
+        let stash = &link.stash;
+        let mut taken = 0;
+        let sent = ring(&mut |space| {
+            taken = space.len().min(stash.len());
+            space[..taken].copy_from_slice(&stash[..taken]);
+            taken
+        });
+        if sent.is_none() {
+            taken = link.stash.len();
+        }
+        link.stash.drain(..taken);
+        if taken == 0 {
+            return Rest::Idle;
+        }
+    }
     let mut budget = QUANTUM;
     while link.readable && budget > 0 {
+        // The mark stays.
+        let most = if link.marked {
+            unread(&link.s).saturating_sub(1)
+        } else {
+            usize::MAX
+        };
+        if most == 0 {
+            return end_of(link);
+        }
         let mut result: Result<usize, Kernel> = Ok(0);
         let mut full = false;
         let sent = ring(&mut |space| {
@@ -565,7 +598,7 @@ fn collect(
                 full = true;
                 return 0;
             }
-            let part = space.len().min(budget);
+            let part = space.len().min(budget).min(most);
             result = recv(
                 link.s.as_raw_fd(),
                 &mut space[..part],
@@ -576,27 +609,18 @@ fn collect(
         if sent.is_none() {
             // Nothing can be sent any more: what the program writes is thrown away, its end is still noticed.
             let mut scratch = [0; 4096];
-            result = recv(link.s.as_raw_fd(), &mut scratch, MsgFlags::MSG_DONTWAIT);
+            let part = most.min(scratch.len());
+            result = recv(
+                link.s.as_raw_fd(),
+                &mut scratch[..part],
+                MsgFlags::MSG_DONTWAIT,
+            );
         }
         if full {
             return Rest::Idle;
         }
         match result {
-            Ok(0) => {
-                link.readable = false;
-                // The end after shutdown(SHUT_WR), unless the other direction was still open and S has hung up: close.
-                if link.outgoing == Outgoing::Finished && (link.fin_delivered || link.shut_read) {
-                    // Both directions are shut, so closing changes nothing here; the sweep finds out.
-                    return Rest::Idle;
-                }
-                let closed = link.outgoing == Outgoing::Open
-                    || (!link.fin_delivered && !link.shut_read && unix::is_hung_up(link.s.as_fd()));
-                return if closed {
-                    Rest::Gone { unread: false }
-                } else {
-                    Rest::End
-                };
-            }
+            Ok(0) => return end_of(link),
             Ok(n) => budget = budget.saturating_sub(n),
             Err(Kernel::EINTR) => {}
             Err(Kernel::EAGAIN) => {
@@ -607,4 +631,25 @@ fn collect(
         }
     }
     if budget == 0 { Rest::More } else { Rest::Idle }
+}
+
+/// S has no more of the program's data, and never will.
+fn end_of(link: &mut Link) -> Rest {
+    link.readable = false;
+    let both = link.fin_delivered || link.shut_read;
+    match link.outgoing {
+        // No shutdown was called: it has closed.
+        Outgoing::Open => Rest::Gone { unread: false },
+        // The other direction was open, and S has hung up: it has closed after all.
+        Outgoing::ShutdownCalled | Outgoing::Finished
+            if !both && unix::is_hung_up(link.s.as_fd()) =>
+        {
+            Rest::Gone {
+                unread: unix::has_error(link.s.as_fd()),
+            }
+        }
+        Outgoing::ShutdownCalled => Rest::End,
+        // Both directions are shut, so closing changes nothing here; the sweep finds out.
+        Outgoing::Finished => Rest::Idle,
+    }
 }

@@ -138,6 +138,35 @@ pub fn drain(s: BorrowedFd<'_>, bytes: usize) {
     }
 }
 
+/// Sends one byte of ours on A. False if there is no room.
+pub fn plant(a: BorrowedFd<'_>) -> bool {
+    send(
+        a.as_raw_fd(),
+        b"\0",
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+    ) == Ok(1)
+}
+
+/// Takes up to `bytes` out of S and gives them.
+pub fn take(s: BorrowedFd<'_>, bytes: usize) -> Vec<u8> {
+    let mut out = vec![0; bytes];
+    let mut at = 0;
+    while at < bytes {
+        match recv(s.as_raw_fd(), &mut out[at..], MsgFlags::MSG_DONTWAIT) {
+            Ok(n) if n > 0 => at += n,
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    out.truncate(at);
+    out
+}
+
+/// True if an error waits on S: its peer was closed with unread data.
+pub fn has_error(s: BorrowedFd<'_>) -> bool {
+    getsockopt(&s, sockopt::SocketError).is_ok_and(|error| error != 0)
+}
+
 /// A socket in the file system that nobody can find: bound in our folder, kept by O_PATH, unlinked at once.
 #[derive(Debug)]
 pub struct Hidden(OwnedFd);

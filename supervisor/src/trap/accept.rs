@@ -232,6 +232,7 @@ impl Accept {
         node.registry.remove(inode, state.index, socket);
         if let Some(carrier) = state.carriers.get_mut(&socket) {
             carrier.inode = None;
+            carrier.role = Role::Linked(flow);
         }
         if !state.requeue(node, &self.network, self.listener, socket, flow, end) {
             state.close(clock::now(), &node.registry, socket, CloseHow::Reset);

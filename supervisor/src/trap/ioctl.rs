@@ -35,7 +35,8 @@ pub(super) fn on_socket(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
                     .get(flow)
                     .and_then(|link| {
                         let unread = queue::input_queue(link.s.as_fd()).ok()?;
-                        Some(unread.saturating_sub(link.plug))
+                        let ours = link.plug + usize::from(link.marked);
+                        Some(unread.saturating_sub(ours) + link.stash.len())
                     })
                     .unwrap_or(0);
                 ring + pair

@@ -61,6 +61,7 @@ pub(super) fn socket(
         origin: None,
         alive: None,
         shut_read: false,
+        shut_write: false,
         role: Role::Idle,
     };
     state.carriers.insert(socket, carrier);

@@ -104,6 +104,10 @@ impl Receive {
         if !call.is_valid() {
             return Attempt::Over(Verdict::Done);
         }
+        if !self.network.lock().carriers.contains_key(&self.socket) {
+            // Its network was stopped.
+            return Attempt::Over(Verdict::Fail(Errno::ENETDOWN));
+        }
         match &self.into {
             Into::Plain {
                 buffers,

@@ -310,37 +310,29 @@ pub fn finish_connect(
                 }
             }
             drop(state);
-            let mut left = 0;
-            let s = match (plugged, waiter) {
+            let joined = match (plugged, waiter) {
                 (Some((s, plug)), waiter) => {
+                    // The link first: A becomes writable only when somebody reads S.
+                    attach(node, network, socket, flow, s, plug.bytes);
                     let found = match waiter {
                         Some((_, a, _)) => a.try_clone().ok(),
                         None => inode.and_then(|inode| node.find_end(container, holder, inode)),
                     };
-                    let restored = found.is_some_and(|a| unix::restore(a.as_fd(), plug).is_ok());
-                    if restored {
-                        left = plug.bytes;
-                    } else {
+                    if found.is_none_or(|a| unix::restore(a.as_fd(), plug).is_err())
+                        && let Some(link) = network.lock().links.get_mut(&flow)
+                    {
                         // With its small buffer, but writable.
-                        unix::drain(s.as_fd(), plug.bytes);
+                        link.unplug();
                     }
-                    Ok(s)
+                    Ok(())
                 }
-                (None, Some((call, a, fd))) => {
-                    join(node, call, network, socket, a, fd).map(|(s, _)| s)
-                }
+                (None, Some((call, a, fd))) => join(node, call, network, socket, a, fd)
+                    .map(|(s, _)| attach(node, network, socket, flow, s, 0)),
                 (None, None) => Err(Errno::EIO),
             };
-            match s {
-                Ok(s) => {
-                    attach(node, network, socket, flow, s, left);
-                    Some(Verdict::Return(0))
-                }
-                Err(errno) => {
-                    network.lock().give_up(clock::now(), socket);
-                    Some(Verdict::Fail(errno))
-                }
-            }
+            Some(Verdict::from(joined.map(|()| 0).inspect_err(|_| {
+                network.lock().give_up(clock::now(), socket);
+            })))
         }
     }
 }
@@ -437,15 +429,24 @@ fn try_shutdown(on: &OnSocket<'_>, how: i32) -> Result<(), Errno> {
             Some(Direction::Both)
         }
         Shutdown::Read | Shutdown::Write | Shutdown::Both => {
+            let mut done = false;
+            if let Some(carrier) = state.carriers.get_mut(&socket) {
+                carrier.shut_read |= how != libc::SHUT_WR;
+                carrier.shut_write |= how != libc::SHUT_RD;
+            }
             if let Some(Role::Linked(flow)) = state.carriers.get(&socket).map(|c| &c.role)
                 && let Some(link) = state.links.get_mut(flow)
             {
                 link.shut_read |= how != libc::SHUT_WR;
-                if how != libc::SHUT_RD && link.outgoing == Outgoing::Open {
-                    link.outgoing = Outgoing::ShutdownCalled;
+                if let Some(direction) = direction(how)
+                    && how != libc::SHUT_RD
+                    && link.outgoing == Outgoing::Open
+                {
+                    link.shut_write(a.as_fd(), direction);
+                    done = true;
                 }
             }
-            direction(how)
+            direction(how).filter(|_| !done)
         }
     };
     drop(guard);
