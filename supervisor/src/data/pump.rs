@@ -339,7 +339,12 @@ impl State {
             }
             delivered.extend_from_slice(&part[..n]);
         }
-        let old = self.links.remove(&flow);
+        // The old S goes before the new one takes its name.
+        let old = self
+            .links
+            .remove(&flow)
+            .map(|link| (link.fin_delivered, link.reset));
+        self.dequeued(listener);
         if self
             .try_hand_over(node, network, listener, socket, flow)
             .is_err()
@@ -349,9 +354,9 @@ impl State {
         let Some(link) = self.links.get_mut(&flow) else {
             return false;
         };
-        if let Some(old) = old {
-            link.fin_delivered = old.fin_delivered;
-            link.reset = old.reset;
+        if let Some((fin_delivered, reset)) = old {
+            link.fin_delivered = fin_delivered;
+            link.reset |= reset;
         }
         // A fresh pair holds at least what the old one held.
         let sent = send(

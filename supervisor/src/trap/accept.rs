@@ -111,10 +111,7 @@ impl Accept {
             unix::accept(a.as_fd(), self.nonblocking)
         };
         match taken {
-            Ok(end) => {
-                self.network.lock().dequeued(self.listener);
-                Taken::Connection(end)
-            }
+            Ok(end) => Taken::Connection(end),
             Err(nix::errno::Errno::EAGAIN) => Taken::Nothing,
             Err(error) => Taken::Over(Verdict::Fail(errno(error))),
         }
@@ -122,11 +119,23 @@ impl Accept {
 
     /// Gives a taken connection to the program.
     pub fn deliver(&self, node: &Arc<Node>, container: u64, call: &Call, end: &OwnedFd) -> Verdict {
-        let Some((socket, flow)) = self.claim(end) else {
+        let injected = match self.claim(end) {
+            Some((socket, flow)) => self
+                .inject(node, call, end, socket, flow, container)
+                .map_err(|errno| (errno, socket, flow)),
             // It ended before it could be accepted and nothing is known of it any more.
-            return Verdict::Fail(Errno::ECONNABORTED);
+            None => Ok(Verdict::Fail(Errno::ECONNABORTED)),
         };
-        let verdict = self.inject(node, call, end, socket, flow, container);
+        let verdict = match injected {
+            Ok(verdict) => {
+                self.network.lock().dequeued(self.listener);
+                verdict
+            }
+            Err((errno, socket, flow)) => {
+                self.put_back(node, end, socket, flow);
+                Verdict::Fail(errno)
+            }
+        };
         self.network
             .lock()
             .hand_over_waiting(node, &self.network, self.listener);
@@ -148,6 +157,7 @@ impl Accept {
         Some((socket, flow))
     }
 
+    /// An error: the connection must wait again.
     fn inject(
         &self,
         node: &Arc<Node>,
@@ -156,9 +166,9 @@ impl Accept {
         socket: SocketId,
         flow: FlowId,
         container: u64,
-    ) -> Verdict {
+    ) -> Result<Verdict, Errno> {
         let Ok(inode) = unix::inode(end.as_fd()) else {
-            return Verdict::Fail(Errno::ENFILE);
+            return Err(Errno::ENFILE);
         };
         let peer = {
             let mut state = self.network.lock();
@@ -201,7 +211,7 @@ impl Accept {
             self.network
                 .lock()
                 .close(clock::now(), &node.registry, socket, CloseHow::Reset);
-            return Verdict::Fail(errno);
+            return Ok(Verdict::Fail(errno));
         }
         match notify::inject(call.notify(), call.id, end.as_fd(), self.cloexec) {
             Ok(fd) => {
@@ -210,28 +220,20 @@ impl Accept {
                 {
                     carrier.holder.fd = fd;
                 }
-                Verdict::Done
+                Ok(Verdict::Done)
             }
-            Err(error) => {
-                self.put_back(node, end, socket, flow, inode);
-                Verdict::Fail(io_errno(error))
-            }
+            Err(error) => Err(io_errno(error)),
         }
     }
 
     /// The caller could not take the connection (EMFILE, or it died): it waits again, with what was already delivered.
-    fn put_back(
-        &self,
-        node: &Arc<Node>,
-        end: &OwnedFd,
-        socket: SocketId,
-        flow: FlowId,
-        inode: u64,
-    ) {
+    fn put_back(&self, node: &Arc<Node>, end: &OwnedFd, socket: SocketId, flow: FlowId) {
         let mut state = self.network.lock();
-        node.registry.remove(inode, state.index, socket);
+        let index = state.index;
         if let Some(carrier) = state.carriers.get_mut(&socket) {
-            carrier.inode = None;
+            if let Some(inode) = carrier.inode.take() {
+                node.registry.remove(inode, index, socket);
+            }
             carrier.role = Role::Linked(flow);
         }
         if !state.requeue(node, &self.network, self.listener, socket, flow, end) {

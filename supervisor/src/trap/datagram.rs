@@ -82,6 +82,8 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
             let end = existing(&on.entry.network.lock(), on.entry.socket);
             if let Some(end) = end {
                 lock(&end).connected = false;
+                // What arrived while the queue was ours.
+                push(&mut on.entry.network.lock(), on.entry.socket, &end);
             }
             Ok(())
         }
@@ -99,6 +101,9 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
                 }
                 queue.connected = true;
             }
+            drop(queue);
+            // What arrived while the queue was ours.
+            push(&mut on.entry.network.lock(), on.entry.socket, &end);
             Ok(())
         }
     }
@@ -117,7 +122,12 @@ pub(super) fn transmit(
         && unix::is_readable(end.s.as_fd())
     {
         let mut scratch = vec![0; MAX_PAYLOAD + 1];
-        while take_sent(&mut state, socket, end, &mut scratch) {}
+        // Bounded: another process may go on sending.
+        for _ in 0..8 {
+            if !take_sent(&mut state, socket, end, &mut scratch) {
+                break;
+            }
+        }
     }
     let mut sent = state.sockets.udp_send(clock::now(), socket, to, payload);
     drop(state);

@@ -233,7 +233,11 @@ impl Receive {
                 }
                 Err(Kernel::EAGAIN) => break None,
                 // A's peer has reset: an ICMP error, reported by the model.
-                Err(error) => return Err(errno(error)),
+                Err(error) => {
+                    drop(queue);
+                    datagram::push(&mut self.network.lock(), self.socket, &end);
+                    return Err(errno(error));
+                }
             }
         };
         datagram::push_locked(&mut self.network.lock(), self.socket, &end, &mut queue);
