@@ -6,7 +6,7 @@ use netcon_overlay::IpPrefix;
 
 use super::endpoints::is_endpoint;
 use super::service::ControlError;
-use crate::state::{DEFAULT_MTU, NetworkConfig};
+use crate::state::{DEFAULT_MTU, InterfaceAddress, NetworkConfig};
 
 /// What every IPv6 link carries (RFC 8200, section 5), bytes.
 const SMALLEST_MTU: u16 = 1280;
@@ -26,6 +26,24 @@ pub(super) fn check_mtu(mtu: Option<u16>) -> Result<u16, ControlError> {
             "An MTU of {mtu} is not possible; it must be from {SMALLEST_MTU} to {LARGEST_MTU} bytes."
         )))
     }
+}
+
+/// One own address of each family: a program that asks for its address must get an answer.
+///
+/// # Errors
+/// [`ControlError::Invalid`] for a second one.
+pub(super) fn check_addresses(addresses: &[InterfaceAddress]) -> Result<(), ControlError> {
+    for (index, own) in addresses.iter().enumerate() {
+        let first = addresses[..index]
+            .iter()
+            .find(|other| other.address().is_ipv4() == own.address().is_ipv4());
+        if let Some(first) = first {
+            return Err(ControlError::Invalid(format!(
+                "This host has {first} already; give it one IPv4 and one IPv6 address, not {own} as well."
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What must hold between the peers of a network.
@@ -82,4 +100,24 @@ pub(super) fn check_peers(config: &NetworkConfig) -> Result<(), ControlError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_address_of_each_family() {
+        let parse = |all: &[&str]| -> Vec<InterfaceAddress> {
+            all.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        assert!(check_addresses(&parse(&["10.77.0.1/24", "fd77::1/64"])).is_ok());
+        for two in [
+            ["10.77.0.1/24", "10.78.0.1/24"],
+            ["fd77::1/64", "fd78::1/64"],
+        ] {
+            let refused = check_addresses(&parse(&two));
+            assert!(matches!(refused, Err(ControlError::Invalid(_))), "{two:?}");
+        }
+    }
 }

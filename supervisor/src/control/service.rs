@@ -15,7 +15,7 @@ use std::time::Instant;
 use netcon_overlay::{PeerConfig, PrivateKey};
 
 use super::addresses;
-use super::checks::{check_mtu, check_peers};
+use super::checks::{check_addresses, check_mtu, check_peers};
 use super::endpoints::Resolver;
 use super::runtime::{NetworkStart, Runtime};
 use crate::clock;
@@ -140,7 +140,8 @@ impl Service {
         for config in loaded.networks {
             // A person may have edited the file.
             let failure = check_mtu(Some(config.mtu))
-                .and_then(|_mtu| check_peers(&config))
+                .and_then(|_mtu| check_addresses(&config.addresses))
+                .and_then(|()| check_peers(&config))
                 .map_err(|error| error.to_string())
                 .and_then(|()| service.start_network(&config))
                 .err();
@@ -236,6 +237,7 @@ impl Service {
             mtu: check_mtu(new.mtu)?,
             peers: new.peers,
         };
+        check_addresses(&config.addresses)?;
         check_peers(&config)?;
         let mut tables = self.lock();
         let name = &config.name;
