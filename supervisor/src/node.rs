@@ -119,15 +119,6 @@ impl Node {
         containers.values().cloned().collect()
     }
 
-    /// A running network.
-    pub fn network(&self, index: NetworkIndex) -> Option<Arc<Network>> {
-        self.networks
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&index)
-            .cloned()
-    }
-
     /// Closes the listener a connection to `address` would reach on this host, if its program is gone: such a
     /// connection must be refused, not accepted and then reset.
     pub fn release_dead_listener(&self, network: &Arc<Network>, address: SocketAddr) {

@@ -121,16 +121,6 @@ pub fn pidfd_target(tid: u32, pidfd: i32) -> Option<u32> {
     )
 }
 
-/// Command name of a process (comm, at most 15 bytes).
-pub fn command(pid: u32) -> Option<String> {
-    Some(
-        fs::read_to_string(format!("/proc/{pid}/comm"))
-            .ok()?
-            .trim_end()
-            .to_owned(),
-    )
-}
-
 fn status_field(text: &str, name: &str) -> Option<u32> {
     text.lines()
         .find_map(|line| line.strip_prefix(name))?

@@ -291,7 +291,7 @@ pub fn finish_connect(
             carrier.role = Role::Idle;
             if waiter.is_some() {
                 // Reported here, so not by SO_ERROR again.
-                let _ = state.sockets.take_error(socket);
+                let _ = state.sockets.connect_answer(socket);
             }
             drop(state);
             // S closed with the plug unread: A polls as a refused connection does.
@@ -303,11 +303,7 @@ pub fn finish_connect(
             carrier.role = Role::Linked(flow);
             if waiter.is_some() {
                 // This call reports the success: the next one is EISCONN.
-                if let Ok(peer) = state.sockets.peer_address(socket) {
-                    let _ = state
-                        .sockets
-                        .connect(clock::now(), socket, ConnectTo::Address(peer));
-                }
+                let _ = state.sockets.connect_answer(socket);
             }
             drop(state);
             let joined = match (plugged, waiter) {
