@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tables for people: columns as wide as what is in them, cut where the terminal ends.
+//! Tables for people: columns as wide as what is in them. Where the terminal ends, lists are broken at their commas and what
+//! is still too long is cut.
 
-/// What is left at least of a column that is cut, in characters.
+use super::screen::Style;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// What is left at least of a column that is cut, in columns of the terminal.
 const NARROWEST: usize = 6;
 /// Blanks between columns.
 const GAP: usize = 2;
@@ -9,56 +13,116 @@ const GAP: usize = 2;
 /// Rows under headings.
 #[derive(Debug)]
 pub(super) struct Table {
-    rows: Vec<Vec<String>>,
+    rows: Vec<Vec<Cell>>,
+    /// Columns whose content stands at the right: numbers.
+    right: &'static [usize],
+}
+
+/// What stands in one place of a table.
+#[derive(Debug, Clone)]
+pub(super) struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    /// A text in a style.
+    pub(super) fn styled(style: Style, text: impl Into<String>) -> Self {
+        Self {
+            text: clean(&text.into()),
+            style,
+        }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::styled(Style::Plain, text)
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::styled(Style::Plain, text)
+    }
+}
+
+/// Control characters, which a program's name may hold and a terminal would obey, are shown as `?`.
+pub(super) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 impl Table {
     /// Only the headings.
     pub(super) fn new(headings: &[&str]) -> Self {
+        let heading = |&heading: &&str| Cell::styled(Style::Heading, heading);
         Self {
-            rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()],
+            rows: vec![headings.iter().map(heading).collect()],
+            right: &[],
         }
     }
 
-    /// One more row. Control characters, which a program's name may hold, are shown as `?`.
-    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let clean = |cell: String| {
-            cell.chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .collect()
-        };
-        self.rows.push(cells.into_iter().map(clean).collect());
+    /// With the content of these columns, counted from 0, at the right.
+    pub(super) fn right(self, right: &'static [usize]) -> Self {
+        Self { right, ..self }
     }
-}
 
-impl Table {
-    /// The lines, none of them longer than `limit` characters if the columns can be cut so far: the widest one is, with
-    /// an ellipsis, until all fit.
-    pub(super) fn lines(&self, limit: Option<usize>) -> String {
+    /// One more row.
+    pub(super) fn row<C: Into<Cell>>(&mut self, cells: impl IntoIterator<Item = C>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// The lines, none of them wider than `limit` if the columns can be narrowed so far. `paint` gives a padded text its
+    /// style.
+    pub(super) fn lines(
+        &self,
+        limit: Option<usize>,
+        paint: impl Fn(Style, &str) -> String,
+    ) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.text.width()).max().unwrap_or(0)
         };
         let mut widths: Vec<usize> = (0..columns).map(width).collect();
         if let Some(limit) = limit {
             narrow(&mut widths, limit);
         }
-        let mut lines = String::new();
+        let mut out = String::new();
         for row in &self.rows {
-            let mut line = String::new();
-            for (cell, &width) in row.iter().zip(&widths) {
-                let cell = cut(cell, width);
-                line.push_str(&format!("{cell:width$}{:GAP$}", ""));
+            let broken: Vec<Vec<String>> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, &width)| break_list(&cell.text, width))
+                .collect();
+            let height = broken.iter().map(Vec::len).max().unwrap_or(0);
+            for index in 0..height.max(1) {
+                let mut line = String::new();
+                // Blanks are put before the next text only: lines do not end in them.
+                let mut blanks = 0;
+                for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                    let text = broken[column].get(index).map_or("", String::as_str);
+                    let padding = width.saturating_sub(text.width());
+                    let (before, after) = if self.right.contains(&column) {
+                        (padding, 0)
+                    } else {
+                        (0, padding)
+                    };
+                    if text.is_empty() {
+                        blanks += width + GAP;
+                    } else {
+                        line.push_str(&" ".repeat(blanks + before));
+                        line.push_str(&paint(cell.style, text));
+                        blanks = after + GAP;
+                    }
+                }
+                out.push_str(&line);
+                out.push('\n');
             }
-            lines.push_str(line.trim_end());
-            lines.push('\n');
         }
-        lines
+        out
     }
 }
 
@@ -73,45 +137,115 @@ fn narrow(widths: &mut [usize], limit: usize) {
     }
 }
 
-/// At most `width` characters of a cell.
-fn cut(cell: &str, width: usize) -> String {
-    if cell.chars().count() <= width {
-        return cell.to_owned();
+/// A text in lines of at most `width`: a list goes on in the next line, one item that is too long is cut.
+fn break_list(text: &str, width: usize) -> Vec<String> {
+    if text.width() <= width {
+        return vec![text.to_owned()];
     }
-    let kept = cell.chars().take(width.saturating_sub(1));
-    kept.chain(std::iter::once('…')).collect()
+    let mut lines: Vec<String> = Vec::new();
+    for item in text.split_inclusive(", ") {
+        let room = |line: &str| line.width() + item.trim_end().width() <= width;
+        match lines.last_mut() {
+            Some(line) if room(line) => line.push_str(item),
+            Some(_) | None => lines.push(item.to_owned()),
+        }
+    }
+    lines
+        .iter()
+        .map(|line| cut(line.trim_end(), width))
+        .collect()
+}
+
+/// As much of a text as fits, with an ellipsis if that is not all.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut used = 1; // of the ellipsis
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        kept.push(c);
+    }
+    kept.push('…');
+    kept
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn plain(table: &Table, limit: Option<usize>) -> String {
+        table.lines(limit, |_style, text| text.to_owned())
+    }
+
     #[test]
     fn columns_line_up() {
         let mut table = Table::new(&["NAME", "N"]);
-        table.row(["a".to_owned(), "1".to_owned()]);
-        table.row(["long name\x1b[2J".to_owned(), "22".to_owned()]);
+        table.row(["a", "1"]);
+        table.row(["long name\x1b[2J", "22"]);
         assert_eq!(
-            table.lines(None),
+            plain(&table, None),
             "NAME           N\na              1\nlong name?[2J  22\n"
         );
     }
+
     #[test]
-    fn the_widest_column_is_cut_to_fit() {
+    fn numbers_stand_at_the_right() {
+        let mut table = Table::new(&["N", "NAME"]).right(&[0]);
+        table.row(["1", "a"]);
+        table.row(["4321", "b"]);
+        assert_eq!(plain(&table, None), "   N  NAME\n   1  a\n4321  b\n");
+    }
+
+    #[test]
+    fn lists_are_broken_and_the_widest_column_is_cut_to_fit() {
         let mut table = Table::new(&["NAME", "ADDRESSES", "N"]);
-        table.row(["a", "10.77.0.1/24, fd77::1/64", "1"].map(str::to_owned));
-        table.row(["b", "äöü", "22"].map(str::to_owned));
-        let whole = table.lines(None);
-        assert_eq!(table.lines(Some(34)), whole);
+        table.row(["a", "10.77.0.1/24, fd77::1/64", "1"]);
+        table.row(["b", "äöü", "22"]);
+        let whole = plain(&table, None);
+        assert_eq!(plain(&table, Some(34)), whole);
         assert_eq!(
-            table.lines(Some(20)),
-            "NAME  ADDRESSES   N\na     10.77.0.1…  1\nb     äöü         22\n"
+            plain(&table, Some(24)),
+            "NAME  ADDRESSES       N\n\
+             a     10.77.0.1/24,   1\n      fd77::1/64\n\
+             b     äöü             22\n"
+        );
+        assert_eq!(
+            plain(&table, Some(20)),
+            "NAME  ADDRESSES   N\n\
+             a     10.77.0.1…  1\n      fd77::1/64\n\
+             b     äöü         22\n"
         );
         // Too little for anything: what is left can still be read.
         assert_eq!(
-            table.lines(Some(3)),
-            "NAME  ADDRE…  N\na     10.77…  1\nb     äöü     22\n"
+            plain(&table, Some(3)),
+            "NAME  ADDRE…  N\na     10.77…  1\n      fd77:…\nb     äöü     22\n"
         );
-        assert_eq!(Table::new(&[]).lines(Some(0)), "\n");
+        assert_eq!(plain(&Table::new(&[]), Some(0)), "\n");
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let mut table = Table::new(&["NAME", "N"]);
+        table.row(["漢字漢字漢", "1"]);
+        assert_eq!(plain(&table, None), "NAME        N\n漢字漢字漢  1\n");
+        assert_eq!(plain(&table, Some(10)), "NAME     N\n漢字漢…  1\n");
+    }
+
+    #[test]
+    fn styles_are_around_texts_and_not_around_blanks() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row([Cell::styled(Style::Good, "OK"), Cell::from("x")]);
+        let lines = table.lines(None, |style, text| match style {
+            Style::Plain => text.to_owned(),
+            Style::Heading | Style::Good | Style::Warning | Style::Bad | Style::Faint => {
+                format!("<{text}>")
+            }
+        });
+        assert_eq!(lines, "<A>   <B>\n<OK>  x\n");
     }
 }

@@ -49,17 +49,17 @@ fn tables_for_people() {
     assert_eq!(
         ok(&supervisor, &["network", "list"]),
         "NAME  ID                STATUS  ADDRESSES                 PEERS\n\
-         demo  1122334455667788  OK      10.77.0.1/24, fd77::1/64  1\n"
+         demo  1122334455667788  OK      10.77.0.1/24, fd77::1/64      1\n"
     );
     assert_eq!(
         ok(&supervisor, &["peer", "list", "demo"]),
         "NAME    ADDRESSES     ENDPOINT        HANDSHAKE  RECEIVED  SENT\n\
-         laptop  10.77.0.2/32  192.0.2.1:9993  never      1234 B    5000 kB\n"
+         laptop  10.77.0.2/32  192.0.2.1:9993  never        1234 B  5000 kB\n"
     );
     let ps = ok(&supervisor, &["ps"]);
-    assert!(ps.starts_with("ID  NETWORK  PID   SOCKETS  UP"), "{ps}");
+    assert!(ps.starts_with("ID  NETWORK   PID  SOCKETS  UP"), "{ps}");
     assert!(
-        ps.contains("7   demo     4321  3") && ps.trim_end().ends_with("nginx?[2J"),
+        ps.contains(" 7  demo     4321        3") && ps.trim_end().ends_with("nginx?[2J"),
         "{ps}"
     );
     let shown = ok(&supervisor, &["network", "show", "demo"]);

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `netcon network …`.
+
+use super::output::{Context, Failure, note};
+use super::screen::{Screen, Style};
+use super::table::{Cell, Table};
+use crate::model::{CreateNetwork, ImportNetwork, Imported, Network};
+use crate::route::encode;
+use clap::Subcommand;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What can be done with networks.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Create a network with a new key
+    Create {
+        /// Name on this machine
+        name: String,
+        /// Own address and prefix, once per family [default: random private prefixes]
+        #[arg(long = "address", value_name = "ADDRESS/PREFIX")]
+        addresses: Vec<String>,
+        /// Largest IP packet, in bytes [default: 1420]
+        #[arg(long, value_name = "BYTES")]
+        mtu: Option<u16>,
+    },
+    /// List networks
+    List,
+    /// Show a network
+    Show {
+        /// Name or id
+        name: String,
+    },
+    /// Join the network a wg-quick file describes
+    Import {
+        /// The file, or - for standard input
+        file: PathBuf,
+        /// Name on this machine [default: the one in the file, else the file's]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// End a network and remove its key
+    Delete {
+        /// Name or id
+        name: String,
+    },
+}
+
+/// Longest file that is read as a configuration, bytes.
+const MAX_FILE: u64 = 512 * 1024;
+
+/// Does it.
+pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Create {
+            name,
+            addresses,
+            mtu,
+        } => {
+            let body = CreateNetwork {
+                name: name.clone(),
+                addresses: addresses.clone(),
+                mtu: *mtu,
+            };
+            context.show(context.send("POST", "/networks", &body)?, one)
+        }
+        Verb::List => context.show(context.get("/networks")?, list),
+        Verb::Show { name } => context.show(context.get(&path(name))?, one),
+        Verb::Delete { name } => context
+            .show(context.ask("DELETE", &path(name))?, |network: &Network| {
+                Screen::sentence(&format!("network {} is deleted", network.name))
+            }),
+        Verb::Import { file, name } => {
+            let (config, fallback_name) = read_config(file)?;
+            let body = ImportNetwork {
+                config,
+                name: name.clone(),
+                fallback_name,
+            };
+            context.show(context.send("POST", "/networks/import", &body)?, imported)
+        }
+    }
+}
+
+/// A network's path in the API.
+pub(super) fn path(name: &str) -> String {
+    format!("/networks/{}", encode(name))
+}
+
+fn read_config(file: &Path) -> Result<(String, Option<String>), Failure> {
+    let bad = |reason: &dyn std::fmt::Display| {
+        Failure::file(format!("cannot read {}: {reason}", file.display()))
+    };
+    let stdin = file.as_os_str() == "-";
+    let mut text = String::new();
+    let read = if stdin {
+        std::io::stdin().take(MAX_FILE).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|opened| opened.take(MAX_FILE).read_to_string(&mut text))
+    };
+    read.map_err(|error| bad(&error))?;
+    let stem = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .filter(|_| !stdin)
+        .map(str::to_owned);
+    Ok((text, stem))
+}
+
+fn one(network: &Network) -> Screen {
+    let mut screen = Screen::new();
+    screen.field(
+        "network",
+        Style::Plain,
+        &format!("{} ({})", network.name, network.id),
+    );
+    match &network.failure {
+        None => screen.field("status", Style::Good, "OK"),
+        Some(failure) => screen.field("status", Style::Bad, &format!("FAILED: {failure}")),
+    }
+    screen.field(
+        "addresses",
+        Style::Plain,
+        &network.assigned_addresses.join(", "),
+    );
+    screen.field("public key", Style::Plain, &network.public_key);
+    screen.field(
+        "listens on",
+        Style::Plain,
+        &format!("UDP port {}, MTU {}", network.listen_port, network.mtu),
+    );
+    for route in &network.routes {
+        let route = format!("{} via {}", route.target, route.via);
+        screen.field("route", Style::Plain, &route);
+    }
+    screen
+}
+
+fn list(all: &Vec<Network>) -> Screen {
+    let mut table = Table::new(&["NAME", "ID", "STATUS", "ADDRESSES", "PEERS"]).right(&[4]);
+    for network in all {
+        table.row([
+            Cell::from(network.name.as_str()),
+            Cell::styled(Style::Faint, network.id.as_str()),
+            match network.failure {
+                None => Cell::styled(Style::Good, "OK"),
+                Some(_) => Cell::styled(Style::Bad, "FAILED"),
+            },
+            Cell::from(network.assigned_addresses.join(", ")),
+            Cell::from(network.peers.to_string()),
+        ]);
+    }
+    Screen::of(&table)
+}
+
+fn imported(imported: &Imported) -> Screen {
+    for ignored in &imported.ignored {
+        note(&format!("ignored: {ignored}"));
+    }
+    one(&imported.network)
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What every subcommand has: the way to the supervisor, output for people or programs, failures with their exit code.
+
+use super::screen::Screen;
+use super::table::clean;
+use crate::client::{Client, ClientError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::io::Write;
+
+/// How it ends: the numbers are a promise to scripts (`netcon --help`).
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Exit code.
+    pub(super) code: u8,
+    /// For people, without a full stop needed. Empty when everything has been said already.
+    pub(super) sentence: String,
+}
+
+impl Failure {
+    /// Something failed that has no code of its own.
+    pub(super) fn other(sentence: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// The arguments are wrong in a way that clap does not see.
+    pub(super) fn usage(sentence: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            sentence: sentence.into(),
+        }
+    }
+
+    /// A file cannot be read, or is not what it should be.
+    pub(super) fn file(sentence: impl Into<String>) -> Self {
+        Self {
+            code: 6,
+            sentence: sentence.into(),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            ClientError::NoSupervisor { .. } => 3,
+            ClientError::Refused(refused) if refused.status == 404 => 5,
+            ClientError::Refused(refused) if refused.code == "bad_file" => 6,
+            ClientError::Refused(_) => 4,
+            ClientError::OtherVersion { .. } | ClientError::NotUnderstood(_) => 7,
+            ClientError::Broken(_) => 1,
+        };
+        Self {
+            code,
+            sentence: error.to_string(),
+        }
+    }
+}
+
+/// What the options before the subcommand say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context {
+    /// Print what the supervisor answered.
+    pub(super) json: bool,
+}
+
+impl Context {
+    /// The way to the supervisor.
+    pub(super) fn client(self) -> Result<Client, Failure> {
+        Ok(Client::new()?)
+    }
+
+    /// Asks for what is at a path.
+    pub(super) fn get(self, path: &str) -> Result<Value, Failure> {
+        Ok(self.client()?.request("GET", path, None::<&()>)?)
+    }
+
+    /// One request without a body.
+    pub(super) fn ask(self, method: &str, path: &str) -> Result<Value, Failure> {
+        Ok(self.client()?.request(method, path, None::<&()>)?)
+    }
+
+    /// One request with a body.
+    pub(super) fn send(
+        self,
+        method: &str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Value, Failure> {
+        Ok(self.client()?.request(method, path, Some(body))?)
+    }
+
+    /// Prints what the API said: as it is for programs, as `people` puts it for people.
+    pub(super) fn show<T: DeserializeOwned>(
+        self,
+        value: Value,
+        people: impl FnOnce(&T) -> Screen,
+    ) -> Result<(), Failure> {
+        if self.json {
+            print(&format!("{value:#}\n"))
+        } else {
+            print(&people(&typed(value)?).finish())
+        }
+    }
+}
+
+/// An answer as a type.
+pub(super) fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value)
+        .map_err(|error| ClientError::NotUnderstood(error.to_string()).into())
+}
+
+/// Writes to standard output as it is. Whoever reads it may have had enough: that is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// The same for bytes.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(bytes).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::other(format!("cannot write the output: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A sentence beside the output, on standard error.
+#[allow(clippy::print_stderr)] // its purpose
+pub(super) fn note(sentence: &str) {
+    eprintln!("netcon: {}", clean(sentence));
+}

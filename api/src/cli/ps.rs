@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `netcon ps`.
+
+use super::human::{since, span};
+use super::output::{Context, Failure};
+use super::screen::Screen;
+use super::table::Table;
+use crate::model::Container;
+
+/// Lists running containers.
+pub(super) fn run(context: Context) -> Result<(), Failure> {
+    context.show(context.get("/containers")?, screen)
+}
+
+fn screen(all: &Vec<Container>) -> Screen {
+    let mut table =
+        Table::new(&["ID", "NETWORK", "PID", "SOCKETS", "UP", "PROGRAM"]).right(&[0, 2, 3]);
+    for container in all {
+        table.row([
+            container.id.to_string(),
+            container.network.clone(),
+            container.pid.to_string(),
+            container.sockets.to_string(),
+            span(since(container.started)),
+            container.program.clone(),
+        ]);
+    }
+    Screen::of(&table)
+}
