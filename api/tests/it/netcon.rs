@@ -53,7 +53,7 @@ fn tables_for_people() {
     );
     assert_eq!(
         ok(&supervisor, &["peer", "list", "demo"]),
-        "NAME    ADDRESSES     ENDPOINT        HANDSHAKE  RECEIVED  SENT\n\
+        "NAME    ADDRESSES     ENDPOINT        HANDSHAKE  RECEIVED     SENT\n\
          laptop  10.77.0.2/32  192.0.2.1:9993  never        1234 B  5000 kB\n"
     );
     let ps = ok(&supervisor, &["ps"]);
