@@ -124,7 +124,12 @@ impl Sockets {
             Err(_) => Err(SendError::NoRoute),
         };
         match sent {
-            Ok(()) => Ok(payload.len()),
+            Ok(()) => {
+                if let Some(socket) = self.sockets.get_mut(&id) {
+                    socket.traffic.sent += payload.len() as u64;
+                }
+                Ok(payload.len())
+            }
             Err(SendError::QueueFull) if !recverr => Ok(payload.len()),
             Err(SendError::NoRoute) if to.port() == DNS => {
                 self.refuse(id, to, payload);
@@ -147,6 +152,7 @@ impl Sockets {
             Some(refusal) => refusal,
             None => self.stack.datagram_recv(datagram.endpoint?)?,
         };
+        socket.traffic.received += received.payload.len() as u64;
         Some(Datagram {
             from: present(family, received.from),
             to: present(family, received.to),

@@ -2,14 +2,15 @@
 //! What can be read of a socket: options that show its state, TCP_INFO, rows for tables.
 
 use std::net::SocketAddr;
+use std::ops::Bound;
 
 use super::address::{present, present_bound};
 use super::names::*;
-use super::state::{Body, Socket};
+use super::state::{Body, Socket, Traffic};
 use super::stream::Stream;
 use super::{Family, Kind, OptionValue, SocketId, Sockets};
 use crate::errno::Errno;
-use crate::stack::{Stack, TcpState};
+use crate::stack::{PacketEnds, Stack, TcpState};
 
 /// Size of `struct tcp_info` (linux/tcp.h, Linux 6.18); programs with an older header ask for a prefix.
 const TCP_INFO_LEN: usize = 280;
@@ -35,6 +36,17 @@ pub struct SocketRow {
     pub send_queue: usize,
     /// Bytes (TCP) or datagrams (UDP) not yet read.
     pub receive_queue: usize,
+    /// Payload so far.
+    pub traffic: Traffic,
+}
+
+/// The sockets of this host between which a packet travels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// Whose it is, if it comes from a local address.
+    pub sender: Option<SocketId>,
+    /// For whom it is, if it goes to a local address; of a SYN, the listener.
+    pub receiver: Option<SocketId>,
 }
 
 impl Sockets {
@@ -43,6 +55,68 @@ impl Sockets {
         self.sockets
             .iter()
             .map(|(id, socket)| self.row(*id, socket))
+    }
+
+    /// The sockets with a greater number than `after`, oldest first: a page of all, for a caller that does not hold them up.
+    pub fn rows_after(&self, after: Option<SocketId>) -> impl Iterator<Item = SocketRow> + '_ {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.sockets
+            .range((start, Bound::Unbounded))
+            .map(|(id, socket)| self.row(*id, socket))
+    }
+
+    /// One socket.
+    #[must_use]
+    pub fn row_of(&self, id: SocketId) -> Option<SocketRow> {
+        self.sockets.get(&id).map(|socket| self.row(id, socket))
+    }
+
+    /// Notes what a program's end of a stream was given and what was taken from it, bytes.
+    pub fn count_stream(&mut self, id: SocketId, received: u64, sent: u64) {
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.traffic += Traffic { received, sent };
+        }
+    }
+
+    /// Payload so far; zero of a socket that is gone.
+    #[must_use]
+    pub fn traffic(&self, id: SocketId) -> Traffic {
+        self.sockets
+            .get(&id)
+            .map_or_else(Traffic::default, |socket| socket.traffic)
+    }
+
+    /// Whose packet this is: any bytes are safe.
+    #[must_use]
+    pub fn owners(&self, packet: &[u8]) -> Owners {
+        let Some(ends) = PacketEnds::of(packet) else {
+            return Owners::default();
+        };
+        Owners {
+            sender: self.owner(ends.stream, ends.from, ends.to, false),
+            receiver: self.owner(ends.stream, ends.to, ends.from, ends.opens),
+        }
+    }
+
+    fn owner(
+        &self,
+        stream: bool,
+        local: SocketAddr,
+        remote: SocketAddr,
+        opens: bool,
+    ) -> Option<SocketId> {
+        if !self.stack.is_local(local.ip()) {
+            return None;
+        }
+        if !stream {
+            let endpoint = self.stack.datagram_at(local, remote)?;
+            return self.datagrams.get(&endpoint).copied();
+        }
+        if let Some(flow) = self.stack.flow_at(local, remote) {
+            return self.socket_of(flow);
+        }
+        let listener = self.stack.listener_at(local).filter(|_| opens)?;
+        self.socket_of_listener(listener)
     }
 
     fn row(&self, id: SocketId, socket: &Socket) -> SocketRow {
@@ -92,6 +166,7 @@ impl Sockets {
             state,
             send_queue: flow.map_or(0, |flow| self.stack.send_queue(flow)),
             receive_queue,
+            traffic: socket.traffic,
         }
     }
 }

@@ -31,8 +31,9 @@ use std::time::{Duration, Instant};
 
 pub use self::address::Family;
 pub use self::datagram::ConnectTo;
-pub use self::info::SocketRow;
+pub use self::info::{Owners, SocketRow};
 pub use self::option_value::OptionValue;
+pub use self::state::Traffic;
 pub use self::stream::{Connect, Listen, Shutdown};
 
 use self::address::{AF_INET, AF_INET6, present_bound};

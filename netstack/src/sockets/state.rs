@@ -28,6 +28,22 @@ pub(crate) struct Binding {
     pub(crate) port_locked: bool,
 }
 
+/// Payload a program has received and sent through a socket, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Given to the program's end.
+    pub received: u64,
+    /// Taken from the program's end.
+    pub sent: u64,
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.sent += other.sent;
+    }
+}
+
 /// What kind of socket, with its state.
 #[derive(Debug)]
 pub(crate) enum Body {
@@ -43,6 +59,7 @@ pub(crate) struct Socket {
     pub(crate) binding: Binding,
     /// SO_ERROR.
     pub(crate) error: Option<Errno>,
+    pub(crate) traffic: Traffic,
     pub(crate) body: Body,
 }
 
@@ -69,6 +86,7 @@ impl Socket {
             options,
             binding,
             error: None,
+            traffic: Traffic::default(),
             body,
         }
     }

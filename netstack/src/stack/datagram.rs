@@ -268,6 +268,12 @@ impl Stack {
         }
     }
 
+    /// The endpoint at `local` that a datagram from `remote` reaches (one of several that share the address).
+    #[must_use]
+    pub fn datagram_at(&self, local: SocketAddr, remote: SocketAddr) -> Option<DatagramId> {
+        self.datagrams.find(&self.secrets, local, remote)
+    }
+
     /// Datagrams that wait in an endpoint.
     pub fn datagram_queued(&self, id: DatagramId) -> usize {
         self.datagrams
@@ -313,6 +319,11 @@ impl Stack {
         to: SocketAddr,
         payload: &[u8],
     ) {
+        if let Some(tap) = &mut self.tap
+            && let Some(copy) = tap.room(wire::udp_packet_len(to.ip(), payload.len()))
+        {
+            wire::write_udp(copy, from, to, payload, 64);
+        }
         match self.datagrams.find(&self.secrets, to, from) {
             Some(id) => self.deliver(id, from, to, payload),
             None => self.tell_datagram_error(sender, to, Failure::PortUnreachable),

@@ -22,6 +22,7 @@ pub(super) struct Secrets {
     table: TableKey,
     isn: (u64, u64),
     spread: (u64, u64),
+    nonce: (u64, u64),
 }
 
 impl Secrets {
@@ -37,6 +38,7 @@ impl Secrets {
             table: TableKey(derive(1), derive(2)),
             isn: (derive(3), derive(4)),
             spread: (derive(5), derive(6)),
+            nonce: (derive(7), derive(8)),
         }
     }
 
@@ -50,6 +52,13 @@ impl Secrets {
         tuple.hash(&mut hasher);
         let hash = hasher.finish();
         u32::try_from(hash >> 32).expect("32 bits")
+    }
+
+    /// A number that only this stack can make of `id`.
+    pub(super) fn nonce(&self, id: u64) -> u64 {
+        let mut hasher = SipHasher24::new_with_keys(self.nonce.0, self.nonce.1);
+        hasher.write_u64(id);
+        hasher.finish()
     }
 
     /// Chooses one of `count` (not 0) receivers that share an address.

@@ -60,6 +60,10 @@ impl Stack {
             self.answer_echo(ip, message);
             return;
         }
+        if message.kind == if v4 { 0 } else { 129 } {
+            self.pings.reply(now, ip, message);
+            return;
+        }
         let (failure, mtu) = if v4 {
             failure_v4(message)
         } else {
@@ -78,6 +82,8 @@ impl Stack {
             self.datagram_failed(quoted.from, quoted.to, failure);
         } else if quoted.protocol == wire::TCP {
             self.flow_failed(now, quoted, failure, mtu);
+        } else if quoted.protocol == ip.protocol {
+            self.pings.failed(ip.src, quoted, failure);
         }
     }
 

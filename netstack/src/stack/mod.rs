@@ -22,10 +22,12 @@ mod icmp;
 mod interface;
 mod lifecycle;
 mod listener;
+mod ping;
 mod pool;
 mod queue;
 mod reassembly;
 mod slab;
+mod tap;
 mod tcp;
 mod timers;
 mod tombstone;
@@ -50,10 +52,14 @@ use self::icmp::RateLimit;
 use self::interface::Interfaces;
 use self::lifecycle::TRIM_INTERVAL;
 use self::listener::Listeners;
+use self::ping::Pings;
+pub use self::ping::{PING_IDENTIFIERS, Ping, PingError, PingId, PingOutcome, Pong};
 use self::pool::Pool;
 use self::queue::Queue;
 use self::reassembly::Reassembly;
 use self::slab::Slab;
+pub use self::tap::PacketEnds;
+use self::tap::Tap;
 use self::timers::Timers;
 use self::tombstone::Tombstones;
 use self::traffic::Turns;
@@ -91,6 +97,9 @@ pub struct Stack {
     events: VecDeque<Event>,
     pool: Pool,
     icmp_limit: RateLimit,
+    pings: Pings,
+    /// Set while somebody captures.
+    tap: Option<Tap>,
     /// When kept memory is reviewed; `None` while there is none.
     trim_at: Option<Instant>,
     counters: Counters,
@@ -122,6 +131,8 @@ impl Stack {
             events: VecDeque::new(),
             pool: Pool::new(ring),
             icmp_limit: RateLimit::new(now),
+            pings: Pings::default(),
+            tap: None,
             trim_at: None,
             counters: Counters::default(),
             secrets,
@@ -169,6 +180,7 @@ impl Stack {
             self.timers.next(),
             self.tombstones.next(),
             self.reassembly.next(),
+            self.pings.next(),
             self.trim_at,
         ]
         .into_iter()
@@ -189,6 +201,7 @@ impl Stack {
         self.compact();
         self.tombstones.expire(now);
         self.reassembly.expire(now);
+        self.pings.expire(now);
         if self.trim_at.is_some_and(|at| at <= now) {
             self.pool.trim();
             if self.by_tuple.capacity() > 1024 && self.by_tuple.len() * 8 < self.by_tuple.capacity()

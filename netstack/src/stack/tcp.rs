@@ -130,6 +130,12 @@ impl Stack {
         )
     }
 
+    /// The flow with these addresses, if it is on the wire.
+    #[must_use]
+    pub fn flow_at(&self, local: SocketAddr, remote: SocketAddr) -> Option<FlowId> {
+        self.by_tuple.get(&Tuple { local, remote }).copied()
+    }
+
     /// Lets `f` write into contiguous free memory of the send ring and say how much it wrote. The memory may be empty
     /// (`Writable` follows) and may be shorter than what is free: call again. `None`: the flow cannot send.
     pub fn send(

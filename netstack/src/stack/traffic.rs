@@ -72,6 +72,7 @@ impl Stack {
     /// Takes one IP packet from the overlay. Any bytes are safe; what is not for this host is dropped.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
         self.counters.packets_in += 1;
+        self.counters.bytes_in += packet.len() as u64;
         let Some(ip) = IpPacket::parse(packet) else {
             self.counters.malformed += 1;
             return;
@@ -134,6 +135,9 @@ impl Stack {
             {
                 local_budget -= 1;
                 progress = true;
+                if let Some(tap) = &mut self.tap {
+                    tap.note(packet.bytes());
+                }
                 self.handle_local(now, packet.bytes());
                 self.loopback.recycle(packet);
             }
@@ -155,6 +159,7 @@ impl Stack {
             let bytes = packet.bytes();
             sink.packet(bytes.len()).copy_from_slice(bytes);
             self.counters.packets_out += 1;
+            self.counters.bytes_out += bytes.len() as u64;
             left = left.saturating_sub(bytes.len());
             if let Some(owner) = owner {
                 self.datagrams.note_sent(owner, bytes.len());
@@ -205,7 +210,10 @@ impl Stack {
             }
             flow.note_sent(&sent);
             match exit {
-                Exit::Sink(_) => self.counters.packets_out += sent.packets,
+                Exit::Sink(_) => {
+                    self.counters.packets_out += sent.packets;
+                    self.counters.bytes_out += sent.bytes as u64;
+                }
                 Exit::Loopback => self.counters.packets_local += sent.packets,
             }
             flow.credit = flow.credit.saturating_sub(sent.bytes);
@@ -221,10 +229,13 @@ impl Stack {
 
     /// A packet from the internal loopback. The stack wrote it, but a flow's bytes are a program's.
     fn handle_local(&mut self, now: Instant, packet: &[u8]) {
-        if let Some(ip) = IpPacket::parse(packet)
-            && ip.protocol == wire::TCP
-        {
-            self.handle_tcp(now, &ip, Path::Loopback);
+        let Some(ip) = IpPacket::parse(packet) else {
+            return;
+        };
+        match ip.protocol {
+            wire::TCP => self.handle_tcp(now, &ip, Path::Loopback),
+            wire::ICMP | wire::ICMPV6 => self.handle_local_echo(now, &ip),
+            _ => {}
         }
     }
 

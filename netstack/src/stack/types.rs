@@ -227,6 +227,10 @@ pub struct Counters {
     pub packets_in: u64,
     /// Packets written to a [`PacketSink`].
     pub packets_out: u64,
+    /// Bytes of `packets_in`.
+    pub bytes_in: u64,
+    /// Bytes of `packets_out`.
+    pub bytes_out: u64,
     /// Packets over the internal loopback.
     pub packets_local: u64,
     /// Times a flow was asked for something to send: the measure of work beside packets.

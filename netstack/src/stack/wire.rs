@@ -282,6 +282,25 @@ pub(super) fn write_icmp(out: &mut [u8], src: IpAddr, dst: IpAddr, message: Icmp
     body[2..4].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Writes the IPv4 header's and TCP's checksum into a whole packet without IP options, where the loopback has left them out.
+pub(super) fn fill_checksums(packet: &mut [u8]) {
+    let Some(ip) = IpPacket::parse(packet) else {
+        return;
+    };
+    let (src, dst, protocol) = (ip.src, ip.dst, ip.protocol);
+    let (header, body) = packet.split_at_mut(ip_header_len(dst));
+    if dst.is_ipv4() {
+        header[10..12].fill(0);
+        let sum = !checksum::data(header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    if protocol == TCP && body.len() >= TCP_HEADER {
+        body[16..18].fill(0);
+        let sum = transport_checksum(src, dst, TCP, body);
+        body[16..18].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 /// The packet quoted by an ICMP error: addresses, protocol, ports and (TCP) sequence number. It may be cut short, so
 /// lengths in it are not believed.
 #[derive(Debug, Clone, Copy)]

@@ -6,5 +6,6 @@ mod world;
 mod connections;
 mod datagrams;
 mod hostile;
+mod pings;
 mod scale;
 mod transfer;
