@@ -1,97 +1,118 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the supervisor can be asked, as values; HTTP is one spelling of it.
+//! What the supervisor can be asked, as values; HTTP is one spelling of it. The operations are declared in [`crate::route`].
 
-use crate::model::{
-    AddPeer, AddedPeer, Container, CreateNetwork, ImportNetwork, Imported, Network, Peer, Status,
-};
+use std::fmt;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// What runs.
-    Status,
-    /// Whether it runs.
-    Health,
-    /// All networks.
-    NetworkList,
-    /// A new network with a new key.
-    NetworkCreate(CreateNetwork),
-    /// A network another side has made.
-    NetworkImport(ImportNetwork),
-    /// One network, by name or id.
-    NetworkShow(String),
-    /// Ends a network and removes its file.
-    NetworkDelete(String),
-    /// Peers of a network.
-    PeerList(String),
-    /// A new peer of a network.
-    PeerAdd(String, AddPeer),
-    /// One peer: network; name or public key.
-    PeerShow(String, String),
-    /// Removes a peer: network; name or public key.
-    PeerRemove(String, String),
-    /// Running containers.
-    ContainerList,
-    /// One container.
-    ContainerShow(u64),
+pub use crate::route::{Command, Handler};
+
+/// Declares the codes of refusals: name in JSON, status, meaning.
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $status:literal;)+) => {
+        /// Why a request was refused. Codes are stable: programs may rely on them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+        pub enum Code {$(
+            $(#[doc = $doc])+
+            #[serde(rename = $name)]
+            $variant,
+        )+}
+
+        impl Code {
+            /// All of them, by status.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// As it stands in JSON.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {$(Self::$variant => $name,)+}
+            }
+
+            /// Its HTTP status.
+            #[must_use]
+            pub fn status(self) -> u16 {
+                match self {$(Self::$variant => $status,)+}
+            }
+
+            /// One sentence about it.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {$(Self::$variant => concat!($($doc),+).trim_ascii(),)+}
+            }
+        }
+    };
 }
 
-/// What comes back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Answer {
-    /// For Status.
-    Status(Status),
-    /// For Health.
-    Health {
-        /// True.
-        online: bool,
-        /// Version of the supervisor.
-        version: String,
-    },
-    /// For NetworkList.
-    Networks(Vec<Network>),
-    /// For NetworkCreate, NetworkShow, NetworkDelete.
-    Network(Box<Network>),
-    /// For NetworkImport.
-    Imported(Box<Imported>),
-    /// For PeerList.
-    Peers(Vec<Peer>),
-    /// For PeerShow, PeerRemove.
-    Peer(Box<Peer>),
-    /// For PeerAdd.
-    AddedPeer(Box<AddedPeer>),
-    /// For ContainerList.
-    Containers(Vec<Container>),
-    /// For ContainerShow.
-    Container(Container),
+codes! {
+    /// The request cannot be right: a value of the wrong type or out of its range, or no JSON.
+    Invalid "invalid" 400;
+    /// The request has a field or parameter that does not exist; the message names it.
+    UnknownField "unknown_field" 400;
+    /// The file is no wg-quick file; the message names the line.
+    BadFile "bad_file" 400;
+    /// The token is wrong.
+    Unauthorized "unauthorized" 401;
+    /// The caller may not use this supervisor, or the request comes from a web page.
+    Forbidden "forbidden" 403;
+    /// There is no such network, peer or container.
+    NotFound "not_found" 404;
+    /// There is no such path.
+    UnknownPath "unknown_path" 404;
+    /// The path does not take this method; the Allow header lists those it takes.
+    Method "method" 405;
+    /// The request did not arrive in time.
+    TooSlow "too_slow" 408;
+    /// A name, key or address is taken.
+    Conflict "conflict" 409;
+    /// The body is too large.
+    TooLarge "too_large" 413;
+    /// The body is something else than JSON.
+    MediaType "media_type" 415;
+    /// The disk, the kernel or the network refused.
+    Failed "failed" 500;
+    /// There are too many connections or requests of this kind.
+    Busy "busy" 503;
 }
 
 /// A refusal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
-    /// Stable, for programs: `not_found`, `unknown_path`, `conflict`, `invalid`, `unknown_field`, `bad_file`, `forbidden`,
-    /// `too_large`, `too_slow`, `method`, `failed`.
-    pub code: String,
+    /// For programs.
+    pub code: Code,
     /// One sentence for people.
     pub message: String,
-    /// HTTP status.
-    #[serde(skip)]
-    pub status: u16,
 }
 
 impl ApiError {
-    /// A refusal with this status.
+    /// A refusal.
     #[must_use]
-    pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
-            code: code.to_owned(),
+            code,
             message: message.into(),
-            status,
         }
     }
+
+    /// Its HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.code.status()
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The body of every refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorBody {
+    /// The refusal.
+    pub error: ApiError,
 }
 
 /// Who asks. It has been established before that they may.
@@ -99,13 +120,4 @@ impl ApiError {
 pub struct Caller {
     /// User.
     pub uid: u32,
-}
-
-/// The supervisor. Calls are quick: they may take a lock, they do not wait for a program or a peer.
-pub trait Handler: Send + Sync {
-    /// Does it.
-    ///
-    /// # Errors
-    /// A sentence for the user; nothing has changed then.
-    fn handle(&self, caller: Caller, command: Command) -> Result<Answer, ApiError>;
 }

@@ -4,10 +4,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::answer::Media;
+
 /// GET /status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Version of the supervisor.
@@ -26,8 +29,18 @@ pub struct Status {
     pub broken_files: Vec<BrokenFile>,
 }
 
+/// GET /health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// True.
+    pub online: bool,
+    /// Version of the supervisor.
+    pub version: String,
+}
+
 /// A file that is kept but not used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokenFile {
     /// Its path.
@@ -37,7 +50,7 @@ pub struct BrokenFile {
 }
 
 /// A network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
     /// 16 hexadecimal digits.
@@ -64,7 +77,7 @@ pub struct Network {
 }
 
 /// Whether a network runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum NetworkStatus {
     /// It runs.
@@ -74,7 +87,7 @@ pub enum NetworkStatus {
 }
 
 /// A prefix and the peer it leads to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// `address/prefix`.
@@ -84,7 +97,7 @@ pub struct Route {
 }
 
 /// A peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Peer {
     /// What people call it.
@@ -108,7 +121,7 @@ pub struct Peer {
 }
 
 /// A running container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
     /// Its number.
@@ -126,7 +139,7 @@ pub struct Container {
 }
 
 /// POST /networks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateNetwork {
     /// Local name.
@@ -140,7 +153,7 @@ pub struct CreateNetwork {
 }
 
 /// POST /networks/import.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImportNetwork {
     /// A wg-quick file.
@@ -153,8 +166,47 @@ pub struct ImportNetwork {
     pub fallback_name: Option<String>,
 }
 
+/// GET /networks/{network}/export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportQuery {
+    /// How it is to be written.
+    #[serde(default)]
+    pub format: ExportFormat,
+}
+
+/// How a network is exported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportFormat {
+    /// A wg-quick file.
+    #[default]
+    WgQuick,
+    /// The same in JSON, as `POST /networks/import` takes it.
+    Json,
+}
+
+/// A network as another host takes it over. It holds the private key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportedNetwork {
+    /// Its name here.
+    pub name: String,
+    /// A wg-quick file.
+    pub config: String,
+}
+
+/// Media type of a wg-quick file.
+#[derive(Debug)]
+pub struct WgQuick;
+
+impl Media for WgQuick {
+    const NAME: &'static str = "text/plain; charset=utf-8";
+    const DESCRIPTION: &'static str = "A wg-quick file.";
+}
+
 /// Answer to an import.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Imported {
     /// The network.
@@ -164,7 +216,7 @@ pub struct Imported {
 }
 
 /// POST /networks/{id}/peers.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddPeer {
     /// What people call it.
@@ -191,7 +243,7 @@ pub struct AddPeer {
 }
 
 /// Answer to it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AddedPeer {
     /// The peer.
@@ -221,6 +273,16 @@ impl fmt::Debug for ImportNetwork {
             .field("config", &Hidden)
             .field("name", name)
             .field("fallback_name", fallback_name)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ExportedNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, config: _ } = self;
+        f.debug_struct("ExportedNetwork")
+            .field("name", name)
+            .field("config", &Hidden)
             .finish()
     }
 }

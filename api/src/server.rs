@@ -2,21 +2,20 @@
 //! HTTP/1.1 on one accepted stream.
 //!
 //! [`serve`] owns a connection from its first byte to its end. A request passes, in this order: where it comes from
-//! ([`check_origin`]), its body, [`route`], [`Handler::handle`]. An error of any of them is an answer with the error's JSON.
+//! ([`check_origin`]), its body, [`route::route`], [`dispatch`]. An error of any of them is an answer with the error's JSON.
 //!
 //! Bounds: [`LARGEST_HEAD`] and [`HEAD_TIME`] for the head of a request, idle time before it included; [`MAX_BODY`] and
 //! [`BODY_TIME`] for its body; [`WRITE_TIME`] for a client that does not take its answer. A connection that passes one of
 //! them is closed, after an answer where one is still possible. The caller of [`serve`] bounds the connections.
 
+mod body;
 mod patient;
-#[cfg(test)]
-mod tests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
@@ -24,10 +23,13 @@ use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::body::Content;
 use self::patient::Patient;
-use crate::command::{Answer, ApiError};
+use crate::answer::{JSON, Reply};
+use crate::command::{ApiError, Code, ErrorBody};
 pub use crate::command::{Caller, Handler};
-use crate::route::{MAX_BODY, check_origin, methods, route};
+use crate::origin::check_origin;
+use crate::route::{self, MAX_BODY, dispatch};
 
 /// Largest head of a request (request line and headers), in bytes.
 pub const LARGEST_HEAD: usize = 32 * 1024;
@@ -53,9 +55,9 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = Arc::clone(&handler);
         async move {
-            let path = request.uri().path().to_owned();
-            let result = answer(request, caller, &*handler).await;
-            Ok::<_, Infallible>(response(&path, &result))
+            let target = request.uri().path().to_owned();
+            let reply = answer(request, caller, &*handler).await;
+            Ok::<_, Infallible>(response(&target, reply))
         }
     });
     hyper::server::conn::http1::Builder::new()
@@ -72,12 +74,49 @@ async fn answer<H: Handler + ?Sized>(
     request: Request<Incoming>,
     caller: Caller,
     handler: &H,
-) -> Result<Answer, ApiError> {
+) -> Result<Reply, ApiError> {
     check_source(request.uri(), request.headers())?;
     let (head, body) = request.into_parts();
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    if route::takes_body(head.method.as_str(), target) {
+        check_media(&head.headers)?;
+    }
     let body = read(body).await?;
-    let command = route(head.method.as_str(), head.uri.path(), &body)?;
-    handler.handle(caller, command)
+    let command = route::route(head.method.as_str(), target, &body)?;
+    let mut reply = dispatch(handler, caller, command)?;
+    while let Reply::Later(pending) = reply {
+        reply = pending.0.await?;
+    }
+    Ok(reply)
+}
+
+/// What is sent must be JSON. Without a media type it is taken for it, and so is what `curl -d` says of anything; from a web
+/// page neither comes so far.
+fn check_media(headers: &HeaderMap) -> Result<(), ApiError> {
+    const ACCEPTED: [&str; 3] = [
+        JSON,
+        "application/merge-patch+json",
+        "application/x-www-form-urlencoded",
+    ];
+    let Some(media) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let media = media.to_str().unwrap_or("?");
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    if ACCEPTED
+        .iter()
+        .any(|accepted| essence.eq_ignore_ascii_case(accepted))
+    {
+        Ok(())
+    } else {
+        Err(ApiError::new(
+            Code::MediaType,
+            format!("The request is sent as {JSON} or not at all."),
+        ))
+    }
 }
 
 /// Looks at every place where a request can say to whom it goes and where it comes from.
@@ -100,8 +139,7 @@ fn check_source(target: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     let site = headers.get_all(HeaderName::from_static("sec-fetch-site"));
     if site.iter().any(|site| site == "cross-site") {
         return Err(ApiError::new(
-            403,
-            "forbidden",
+            Code::Forbidden,
             "Requests from web pages of other sites are refused.",
         ));
     }
@@ -111,8 +149,7 @@ fn check_source(target: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::new(
-            413,
-            "too_large",
+            Code::TooLarge,
             format!("The request is longer than {MAX_BODY} bytes."),
         )
     };
@@ -123,13 +160,11 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(_broken_off)) => Err(ApiError::new(
-                400,
-                "invalid",
+                Code::Invalid,
                 "The body of the request is not complete.",
             )),
             Err(_elapsed) => Err(ApiError::new(
-                408,
-                "too_slow",
+                Code::TooSlow,
                 "The request did not arrive in time.",
             )),
         }
@@ -138,31 +173,22 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     }
 }
 
-fn response(path: &str, result: &Result<Answer, ApiError>) -> Response<Full<Bytes>> {
-    let (status, json) = match result {
-        Ok(answer) => (200, serde_json::to_vec_pretty(answer)),
-        Err(error) => (
-            error.status,
-            serde_json::to_vec_pretty(&serde_json::json!({ "error": error })),
-        ),
+fn response(target: &str, reply: Result<Reply, ApiError>) -> Response<Content> {
+    let (status, media, content) = match reply {
+        Ok(Reply::Whole(media, text)) => (200, media, Content::whole(text)),
+        Ok(Reply::Pieces(media, pieces)) => (200, media, Content::Pieces(pieces)),
+        // It has been waited for.
+        Ok(Reply::Later(_)) => {
+            let error = ApiError::new(Code::Failed, "The answer was not made.");
+            (error.status(), JSON, refusal(error))
+        }
+        Err(error) => (error.status(), JSON, refusal(error)),
     };
-    let (status, mut body) = match json {
-        Ok(body) => (status, body),
-        Err(_) => (
-            500,
-            b"{\"error\":{\"code\":\"failed\",\"message\":\"The answer cannot be written.\"}}"
-                .to_vec(),
-        ),
-    };
-    body.push(b'\n');
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(content);
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
@@ -170,8 +196,17 @@ fn response(path: &str, result: &Result<Answer, ApiError>) -> Response<Full<Byte
         HeaderValue::from_static("nosniff"),
     );
     // Required with a 405 (RFC 9110, section 15.5.6).
-    if let (405, Some(methods)) = (status, methods(path)) {
-        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+    if status == Code::Method.status()
+        && let Some(methods) = route::methods(target)
+        && let Ok(methods) = HeaderValue::try_from(methods)
+    {
+        headers.insert(header::ALLOW, methods);
     }
     response
+}
+
+fn refusal(error: ApiError) -> Content {
+    let mut text = serde_json::to_vec_pretty(&ErrorBody { error }).unwrap_or_default();
+    text.push(b'\n');
+    Content::whole(text)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use common::{Fake, Folder, service};
 use netcon_api::model::{AddPeer, ImportNetwork};
-use netcon_api::{Answer, Caller, Command, Handler};
+use netcon_api::{Caller, Handler};
 use netcon_overlay::{PeerStatus, PrivateKey};
 use netcon_shim::handover::refusal;
 use netcon_supervisor::control::service::{ImportedNetwork, NewNetwork, NewPeer};
@@ -327,7 +327,8 @@ fn a_file_that_a_person_has_edited_is_checked() {
 fn our_endpoint_needs_no_port_and_mtus_have_a_range() {
     let folder = Folder::new();
     let (service, _) = service(&folder);
-    let ask = |command| service.handle(Caller { uid: 0 }, command);
+    let caller = Caller { uid: 0 };
+    let add_peer = |add| service.peer_add(caller, "demo".to_owned(), add);
     service.create(new("demo", &["10.77.0.1/24"])).unwrap();
     for (name, said, exported) in [
         ("a", "server.example", "Endpoint = server.example:9993"),
@@ -340,7 +341,7 @@ fn our_endpoint_needs_no_port_and_mtus_have_a_range() {
             our_endpoint: Some(said.to_owned()),
             ..AddPeer::default()
         };
-        let Ok(Answer::AddedPeer(added)) = ask(Command::PeerAdd("demo".to_owned(), add)) else {
+        let Ok(added) = add_peer(add) else {
             panic!("{said}")
         };
         let config = added.config.unwrap();
@@ -351,7 +352,7 @@ fn our_endpoint_needs_no_port_and_mtus_have_a_range() {
             our_endpoint: Some(bad.to_owned()),
             ..AddPeer::default()
         };
-        let refused = ask(Command::PeerAdd("demo".to_owned(), add)).unwrap_err();
+        let refused = add_peer(add).unwrap_err();
         assert!(refused.message.contains("HOST:PORT"), "{refused}");
     }
     for mtu in [1, 1279, 9001] {
@@ -362,7 +363,7 @@ fn our_endpoint_needs_no_port_and_mtus_have_a_range() {
             name: Some("other".to_owned()),
             fallback_name: None,
         };
-        let refused = ask(Command::NetworkImport(import)).unwrap_err();
+        let refused = service.network_import(caller, import).unwrap_err();
         assert!(refused.message.contains("from 1280 to 9000"), "{refused}");
     }
     assert_eq!(service.networks().len(), 1);

@@ -48,8 +48,8 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let code = match &error {
             ClientError::NoSupervisor { .. } => 3,
-            ClientError::Refused(refused) if refused.status == 404 => 5,
-            ClientError::Refused(refused) if refused.code == "bad_file" => 6,
+            ClientError::Refused(refused) if refused.status() == 404 => 5,
+            ClientError::Refused(refused) if refused.code == crate::command::Code::BadFile => 6,
             ClientError::Refused(_) => 4,
             ClientError::OtherVersion { .. } | ClientError::NotUnderstood(_) => 7,
             ClientError::Broken(_) => 1,

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
-    AddPeer, AddedPeer, Container, CreateNetwork, Imported, Network, NetworkStatus, Peer, Route,
-    Status,
+    AddPeer, AddedPeer, Container, CreateNetwork, ExportFormat, ExportQuery, ExportedNetwork,
+    Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, Route, Status, WgQuick,
 };
 use netcon_api::server::serve;
 use netcon_api::wgquick::File;
-use netcon_api::{Answer, ApiError, Caller, Command, Handler};
+use netcon_api::{ApiError, Caller, Code, Command, Handler};
 use tokio::net::UnixListener;
 
 /// Answers every command and notes it.
@@ -22,8 +23,8 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    fn note(&self, command: &Command) {
-        self.asked.lock().unwrap().push(command.clone());
+    fn note(&self, command: Command) {
+        self.asked.lock().unwrap().push(command);
     }
 
     /// What it has been asked since the last time.
@@ -32,85 +33,141 @@ impl Fake {
     }
 }
 
+fn known(name: &str) -> Result<Network, ApiError> {
+    match name {
+        "demo" | "1122334455667788" => Ok(network("demo")),
+        _ => Err(ApiError::new(
+            Code::NotFound,
+            format!("There is no network {name:?}; there are: demo."),
+        )),
+    }
+}
+
 impl Handler for Fake {
-    fn handle(&self, _caller: Caller, command: Command) -> Result<Answer, ApiError> {
-        self.note(&command);
-        let known = |name: &str| match name {
-            "demo" | "1122334455667788" => Ok(network("demo")),
-            _ => Err(ApiError::new(
-                404,
-                "not_found",
-                format!("There is no network {name:?}; there are: demo."),
-            )),
-        };
-        Ok(match command {
-            Command::Status => Answer::Status(Status {
-                version: "1.2.3".into(),
-                uptime_seconds: 7201,
-                udp_port: 9993,
-                state_directory: "/state".into(),
-                networks: 1,
-                containers: 1,
-                broken_files: Vec::new(),
-            }),
-            Command::Health => Answer::Health {
-                online: true,
-                version: "1.2.3".into(),
-            },
-            Command::NetworkList => Answer::Networks(vec![network("demo")]),
-            Command::NetworkCreate(CreateNetwork { name, .. }) if name == "demo" => {
-                return Err(ApiError::new(
-                    409,
-                    "conflict",
-                    "A network named demo exists already.",
-                ));
-            }
-            Command::NetworkCreate(CreateNetwork { name, .. }) => {
-                Answer::Network(Box::new(network(&name)))
-            }
-            Command::NetworkImport(import) => {
-                let file = File::parse(&import.config).map_err(|error| {
-                    ApiError::new(
-                        400,
-                        "bad_file",
-                        format!("This is no wg-quick file: {error}."),
-                    )
-                })?;
-                let name = import.name.or(file.network_name).or(import.fallback_name);
-                let name = name.unwrap_or_default();
-                Answer::Imported(Box::new(Imported {
-                    network: network(&name),
-                    ignored: file.ignored,
-                }))
-            }
-            Command::NetworkShow(name) | Command::NetworkDelete(name) => {
-                Answer::Network(Box::new(known(&name)?))
-            }
-            Command::PeerList(name) => known(&name).map(|_| Answer::Peers(vec![peer("laptop")]))?,
-            Command::PeerAdd(
-                name,
-                AddPeer {
-                    name: peer_name,
-                    public_key,
-                    ..
-                },
-            ) => {
-                known(&name)?;
-                let config = public_key
-                    .is_none()
-                    .then(|| "[Interface]\nPrivateKey = secret\n".to_owned());
-                Answer::AddedPeer(Box::new(AddedPeer {
-                    peer: peer(&peer_name.unwrap_or_default()),
-                    config,
-                }))
-            }
-            Command::PeerShow(name, of) | Command::PeerRemove(name, of) => {
-                known(&name)?;
-                Answer::Peer(Box::new(peer(&of)))
-            }
-            Command::ContainerList => Answer::Containers(vec![container()]),
-            Command::ContainerShow(_) => Answer::Container(container()),
+    fn status(&self, _: Caller) -> Result<Status, ApiError> {
+        self.note(Command::Status {});
+        Ok(Status {
+            version: "1.2.3".into(),
+            uptime_seconds: 7201,
+            udp_port: 9993,
+            state_directory: "/state".into(),
+            networks: 1,
+            containers: 1,
+            broken_files: Vec::new(),
         })
+    }
+
+    fn health(&self, _: Caller) -> Result<Health, ApiError> {
+        self.note(Command::Health {});
+        Ok(Health {
+            online: true,
+            version: "1.2.3".into(),
+        })
+    }
+
+    fn openapi(&self, _: Caller) -> Result<serde_json::Value, ApiError> {
+        self.note(Command::Openapi {});
+        Ok(netcon_api::openapi::document())
+    }
+
+    fn network_list(&self, _: Caller) -> Result<Vec<Network>, ApiError> {
+        self.note(Command::NetworkList {});
+        Ok(vec![network("demo")])
+    }
+
+    fn network_create(&self, _: Caller, body: CreateNetwork) -> Result<Network, ApiError> {
+        self.note(Command::NetworkCreate { body: body.clone() });
+        if body.name == "demo" {
+            return Err(ApiError::new(
+                Code::Conflict,
+                "A network named demo exists already.",
+            ));
+        }
+        Ok(network(&body.name))
+    }
+
+    fn network_import(&self, _: Caller, body: ImportNetwork) -> Result<Imported, ApiError> {
+        self.note(Command::NetworkImport { body: body.clone() });
+        let file = File::parse(&body.config).map_err(|error| {
+            ApiError::new(Code::BadFile, format!("This is no wg-quick file: {error}."))
+        })?;
+        let name = body.name.or(file.network_name).or(body.fallback_name);
+        Ok(Imported {
+            network: network(&name.unwrap_or_default()),
+            ignored: file.ignored,
+        })
+    }
+
+    fn network_show(&self, _: Caller, network: String) -> Result<Network, ApiError> {
+        let found = known(&network);
+        self.note(Command::NetworkShow { network });
+        found
+    }
+
+    fn network_export(
+        &self,
+        _: Caller,
+        network: String,
+        query: ExportQuery,
+    ) -> Result<Either<ExportedNetwork, Text<WgQuick>>, ApiError> {
+        let name = known(&network)?.name;
+        self.note(Command::NetworkExport { network, query });
+        let config = "[Interface]\n".to_owned();
+        Ok(match query.format {
+            ExportFormat::WgQuick => Either::Other(Text::new(config)),
+            ExportFormat::Json => Either::One(ExportedNetwork { name, config }),
+        })
+    }
+
+    fn network_delete(&self, _: Caller, network: String) -> Result<Network, ApiError> {
+        let found = known(&network);
+        self.note(Command::NetworkDelete { network });
+        found
+    }
+
+    fn peer_list(&self, _: Caller, network: String) -> Result<Vec<Peer>, ApiError> {
+        let found = known(&network).map(|_| vec![peer("laptop")]);
+        self.note(Command::PeerList { network });
+        found
+    }
+
+    fn peer_add(&self, _: Caller, network: String, body: AddPeer) -> Result<AddedPeer, ApiError> {
+        known(&network)?;
+        let body_noted = body.clone();
+        self.note(Command::PeerAdd {
+            network,
+            body: body_noted,
+        });
+        let config = body
+            .public_key
+            .is_none()
+            .then(|| "[Interface]\nPrivateKey = secret\n".to_owned());
+        Ok(AddedPeer {
+            peer: peer(&body.name.unwrap_or_default()),
+            config,
+        })
+    }
+
+    fn peer_show(&self, _: Caller, network: String, of: String) -> Result<Peer, ApiError> {
+        let found = known(&network).map(|_| peer(&of));
+        self.note(Command::PeerShow { network, peer: of });
+        found
+    }
+
+    fn peer_remove(&self, _: Caller, network: String, of: String) -> Result<Peer, ApiError> {
+        let found = known(&network).map(|_| peer(&of));
+        self.note(Command::PeerRemove { network, peer: of });
+        found
+    }
+
+    fn container_list(&self, _: Caller) -> Result<Vec<Container>, ApiError> {
+        self.note(Command::ContainerList {});
+        Ok(vec![container()])
+    }
+
+    fn container_show(&self, _: Caller, id: u64) -> Result<Container, ApiError> {
+        self.note(Command::ContainerShow { id });
+        Ok(container())
     }
 }
 

@@ -77,34 +77,46 @@ fn every_route_becomes_its_command() {
         (
             "POST /networks",
             r#"{"name":"new","addresses":["10.1.0.1/24"]}"#,
-            "NetworkCreate(",
+            "NetworkCreate {",
         ),
-        ("POST /networks/import", config, "NetworkImport("),
-        ("GET /networks/demo", "", "NetworkShow(\"demo\")"),
+        ("POST /networks/import", config, "NetworkImport {"),
+        (
+            "GET /networks/demo",
+            "",
+            "NetworkShow { network: \"demo\" }",
+        ),
         (
             "GET /network/1122334455667788",
             "",
-            "NetworkShow(\"1122334455667788\")",
+            "NetworkShow { network: \"1122334455667788\" }",
         ),
-        ("DELETE /networks/demo", "", "NetworkDelete(\"demo\")"),
-        ("GET /networks/demo/peers", "", "PeerList(\"demo\")"),
+        (
+            "DELETE /networks/demo",
+            "",
+            "NetworkDelete { network: \"demo\" }",
+        ),
+        (
+            "GET /networks/demo/peers",
+            "",
+            "PeerList { network: \"demo\" }",
+        ),
         (
             "POST /networks/demo/peers",
             r#"{"name":"phone"}"#,
-            "PeerAdd(\"demo\"",
+            "PeerAdd { network: \"demo\"",
         ),
         (
             &format!("GET /networks/demo/peers/{KEY}"),
             "",
-            "PeerShow(\"demo\", \"A/+B",
+            "PeerShow { network: \"demo\", peer: \"A/+B",
         ),
         (
             &format!("DELETE /networks/demo/peers/{KEY}"),
             "",
-            "PeerRemove(\"demo\", \"A/+B",
+            "PeerRemove { network: \"demo\", peer: \"A/+B",
         ),
         ("GET /containers", "", "ContainerList"),
-        ("GET /containers/7", "", "ContainerShow(7)"),
+        ("GET /containers/7", "", "ContainerShow { id: 7 }"),
     ];
     for (request, body, expected) in table {
         let (status, _answer) = ask(&supervisor, request, LOCAL, body);
@@ -240,7 +252,7 @@ fn web_pages_of_other_sites_are_refused() {
             .fake
             .asked()
             .iter()
-            .all(|command| *command == Command::Health)
+            .all(|command| *command == Command::Health {})
     );
 }
 
@@ -299,6 +311,6 @@ fn a_connection_serves_several_requests() {
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3, "{answer}");
     assert_eq!(
         supervisor.fake.asked(),
-        [Command::Health, Command::Health, Command::Status]
+        [Command::Health {}, Command::Health {}, Command::Status {}]
     );
 }

@@ -9,3 +9,4 @@
 mod fake;
 mod http;
 mod netcon;
+mod server;

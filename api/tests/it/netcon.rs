@@ -115,7 +115,7 @@ fn arguments_arrive() {
         ],
     );
     let asked = supervisor.fake.asked();
-    let [Command::NetworkCreate(create)] = asked.as_slice() else {
+    let [Command::NetworkCreate { body: create }] = asked.as_slice() else {
         panic!("{asked:?}")
     };
     assert_eq!((create.name.as_str(), create.mtu), ("new", Some(1400)));
@@ -144,13 +144,19 @@ fn arguments_arrive() {
     };
     assert_eq!(
         supervisor.fake.asked(),
-        [Command::PeerAdd("demo".into(), expected)]
+        [Command::PeerAdd {
+            network: "demo".into(),
+            body: expected
+        }]
     );
 
     ok(&supervisor, &["peer", "remove", "demo", key]);
     assert_eq!(
         supervisor.fake.asked(),
-        [Command::PeerRemove("demo".into(), key.into())]
+        [Command::PeerRemove {
+            network: "demo".into(),
+            peer: key.into()
+        }]
     );
     // A name may be anything on the command line; it stays one part of the path.
     let (code, _output, _errors) =
@@ -158,7 +164,9 @@ fn arguments_arrive() {
     assert_eq!(code, 5);
     assert_eq!(
         supervisor.fake.asked(),
-        [Command::NetworkShow("a/../b?c#d %".into())]
+        [Command::NetworkShow {
+            network: "a/../b?c#d %".into()
+        }]
     );
 }
 

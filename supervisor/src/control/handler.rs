@@ -5,68 +5,118 @@ use super::service::{
     ControlError, ImportedNetwork, Known, NewNetwork, NewPeer, PeerExport, Service,
 };
 use crate::clock;
-use crate::state::{InterfaceAddress, NetworkName, PeerEntry};
+use crate::state::{InterfaceAddress, NetworkConfig, NetworkName, PeerEntry};
+use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
-    AddPeer, AddedPeer, BrokenFile, Container, CreateNetwork, ImportNetwork, Imported, Network,
-    NetworkStatus, Peer, Route, Status,
+    AddPeer, AddedPeer, BrokenFile, Container, CreateNetwork, ExportFormat, ExportQuery,
+    ExportedNetwork, Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, Route, Status,
+    WgQuick,
 };
 use netcon_api::wgquick::{self, File, Key, Prefix};
-use netcon_api::{Answer, ApiError, Caller, Command, Handler};
+use netcon_api::{ApiError, Caller, Code, Handler, openapi};
 use netcon_overlay::{IpPrefix, PeerStatus, PresharedKey, PrivateKey, PublicKey};
 
 impl Handler for Service {
-    fn handle(&self, _caller: Caller, command: Command) -> Result<Answer, ApiError> {
-        match command {
-            Command::Status => Ok(Answer::Status(self.status())),
-            Command::Health => Ok(Answer::Health {
-                online: true,
-                version: VERSION.to_owned(),
+    fn status(&self, _caller: Caller) -> Result<Status, ApiError> {
+        Ok(self.status_view())
+    }
+
+    fn health(&self, _caller: Caller) -> Result<Health, ApiError> {
+        Ok(Health {
+            online: true,
+            version: VERSION.to_owned(),
+        })
+    }
+
+    fn openapi(&self, _caller: Caller) -> Result<serde_json::Value, ApiError> {
+        Ok(openapi::document())
+    }
+
+    fn network_list(&self, _caller: Caller) -> Result<Vec<Network>, ApiError> {
+        Ok(self
+            .networks()
+            .iter()
+            .map(|known| self.view(known))
+            .collect())
+    }
+
+    fn network_create(&self, _caller: Caller, body: CreateNetwork) -> Result<Network, ApiError> {
+        let known = self.create(new_network(&body)?)?;
+        Ok(self.view(&known))
+    }
+
+    fn network_import(&self, _caller: Caller, body: ImportNetwork) -> Result<Imported, ApiError> {
+        self.import(&body)
+    }
+
+    fn network_show(&self, _caller: Caller, network: String) -> Result<Network, ApiError> {
+        Ok(self.view(&self.network(&network)?))
+    }
+
+    fn network_export(
+        &self,
+        _caller: Caller,
+        network: String,
+        query: ExportQuery,
+    ) -> Result<Either<ExportedNetwork, Text<WgQuick>>, ApiError> {
+        let known = self.network(&network)?;
+        let config = own_file(&known.config, self.udp_port()).to_string();
+        Ok(match query.format {
+            ExportFormat::WgQuick => Either::Other(Text::new(config)),
+            ExportFormat::Json => Either::One(ExportedNetwork {
+                name: known.config.name.to_string(),
+                config,
             }),
-            Command::NetworkList => Ok(Answer::Networks(
-                self.networks()
-                    .iter()
-                    .map(|known| self.view(known))
-                    .collect(),
-            )),
-            Command::NetworkCreate(request) => {
-                let known = self.create(new_network(&request)?)?;
-                Ok(Answer::Network(Box::new(self.view(&known))))
-            }
-            Command::NetworkImport(request) => self.import(&request),
-            Command::NetworkShow(name) => {
-                Ok(Answer::Network(Box::new(self.view(&self.network(&name)?))))
-            }
-            Command::NetworkDelete(name) => {
-                Ok(Answer::Network(Box::new(self.view(&self.delete(&name)?))))
-            }
-            Command::PeerList(name) => Ok(Answer::Peers(self.peers(&self.network(&name)?))),
-            Command::PeerShow(name, peer) => {
-                let known = self.network(&name)?;
-                let entry = known.config.peer(&peer).ok_or_else(|| {
-                    ApiError::new(
-                        404,
-                        "not_found",
-                        format!("Network {} has no peer {peer}.", known.config.name),
-                    )
-                })?;
-                let status = self.runtime().peer_status(known.config.name.as_str());
-                Ok(Answer::Peer(Box::new(peer_view(entry, &status))))
-            }
-            Command::PeerRemove(name, peer) => Ok(Answer::Peer(Box::new(peer_view(
-                &self.remove_peer(&name, &peer)?,
-                &[],
-            )))),
-            Command::PeerAdd(name, request) => self.add(&name, request),
-            Command::ContainerList => Ok(Answer::Containers(self.containers())),
-            Command::ContainerShow(id) => self
-                .containers()
-                .into_iter()
-                .find(|container| container.id == id)
-                .map(Answer::Container)
-                .ok_or_else(|| {
-                    ApiError::new(404, "not_found", format!("There is no container {id}."))
-                }),
-        }
+        })
+    }
+
+    fn network_delete(&self, _caller: Caller, network: String) -> Result<Network, ApiError> {
+        Ok(self.view(&self.delete(&network)?))
+    }
+
+    fn peer_list(&self, _caller: Caller, network: String) -> Result<Vec<Peer>, ApiError> {
+        Ok(self.peers(&self.network(&network)?))
+    }
+
+    fn peer_add(
+        &self,
+        _caller: Caller,
+        network: String,
+        body: AddPeer,
+    ) -> Result<AddedPeer, ApiError> {
+        self.add(&network, body)
+    }
+
+    fn peer_show(&self, _caller: Caller, network: String, peer: String) -> Result<Peer, ApiError> {
+        let known = self.network(&network)?;
+        let entry = known.config.peer(&peer).ok_or_else(|| {
+            ApiError::new(
+                Code::NotFound,
+                format!("Network {} has no peer {peer}.", known.config.name),
+            )
+        })?;
+        let status = self.runtime().peer_status(known.config.name.as_str());
+        Ok(peer_view(entry, &status))
+    }
+
+    fn peer_remove(
+        &self,
+        _caller: Caller,
+        network: String,
+        peer: String,
+    ) -> Result<Peer, ApiError> {
+        Ok(peer_view(&self.remove_peer(&network, &peer)?, &[]))
+    }
+
+    fn container_list(&self, _caller: Caller) -> Result<Vec<Container>, ApiError> {
+        Ok(self.containers())
+    }
+
+    fn container_show(&self, _caller: Caller, id: u64) -> Result<Container, ApiError> {
+        self.containers()
+            .into_iter()
+            .find(|container| container.id == id)
+            .ok_or_else(|| ApiError::new(Code::NotFound, format!("There is no container {id}.")))
     }
 }
 
@@ -74,18 +124,18 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
-        let (status, code) = match &error {
-            ControlError::NotFound(_) => (404, "not_found"),
-            ControlError::Conflict(_) => (409, "conflict"),
-            ControlError::Invalid(_) => (400, "invalid"),
-            ControlError::Failed(_) => (500, "failed"),
+        let code = match &error {
+            ControlError::NotFound(_) => Code::NotFound,
+            ControlError::Conflict(_) => Code::Conflict,
+            ControlError::Invalid(_) => Code::Invalid,
+            ControlError::Failed(_) => Code::Failed,
         };
-        Self::new(status, code, error.to_string())
+        Self::new(code, error.to_string())
     }
 }
 
 impl Service {
-    fn status(&self) -> Status {
+    fn status_view(&self) -> Status {
         let broken_files = self
             .broken()
             .into_iter()
@@ -163,13 +213,9 @@ impl Service {
         self.runtime().containers().into_iter().map(view).collect()
     }
 
-    fn import(&self, request: &ImportNetwork) -> Result<Answer, ApiError> {
+    fn import(&self, request: &ImportNetwork) -> Result<Imported, ApiError> {
         let file = File::parse(&request.config).map_err(|error| {
-            ApiError::new(
-                400,
-                "bad_file",
-                format!("This is no wg-quick file: {error}."),
-            )
+            ApiError::new(Code::BadFile, format!("This is no wg-quick file: {error}."))
         })?;
         let name = request
             .name
@@ -178,8 +224,7 @@ impl Service {
             .or(request.fallback_name.as_ref())
             .ok_or_else(|| {
                 ApiError::new(
-                    400,
-                    "invalid",
+                    Code::Invalid,
                     "The file does not name its network; say what to call it with --name.",
                 )
             })?;
@@ -201,13 +246,13 @@ impl Service {
             mtu: file.interface.mtu,
             peers,
         })?;
-        Ok(Answer::Imported(Box::new(Imported {
+        Ok(Imported {
             network: self.view(&known),
             ignored: file.ignored,
-        })))
+        })
     }
 
-    fn add(&self, network: &str, request: AddPeer) -> Result<Answer, ApiError> {
+    fn add(&self, network: &str, request: AddPeer) -> Result<AddedPeer, ApiError> {
         // Ours may be without a port: this supervisor's is meant then.
         if let Some(endpoint) = &request.endpoint
             && !wgquick::is_endpoint(endpoint)
@@ -250,10 +295,10 @@ impl Service {
             .export
             .as_ref()
             .map(|export| exported(&name, added.peer.name.clone(), export).to_string());
-        Ok(Answer::AddedPeer(Box::new(AddedPeer {
+        Ok(AddedPeer {
             peer: peer_view(&added.peer, &[]),
             config,
-        })))
+        })
     }
 }
 
@@ -291,37 +336,55 @@ fn new_network(request: &CreateNetwork) -> Result<NewNetwork, ApiError> {
     })
 }
 
+/// A network as the file that makes another host this one.
+fn own_file(config: &NetworkConfig, udp_port: u16) -> File {
+    File {
+        network_name: Some(config.name.to_string()),
+        interface: wgquick::Interface {
+            name: None,
+            private_key: Key::from_bytes(*config.private_key.as_bytes()),
+            addresses: config.addresses.iter().filter_map(written).collect(),
+            listen_port: Some(udp_port),
+            mtu: Some(config.mtu),
+        },
+        peers: config.peers.iter().map(exported_peer).collect(),
+        ignored: Vec::new(),
+    }
+}
+
+fn exported_peer(peer: &PeerEntry) -> wgquick::Peer {
+    wgquick::Peer {
+        name: peer.name.clone(),
+        public_key: Key::from_bytes(*peer.public_key.as_bytes()),
+        preshared_key: peer
+            .preshared_key
+            .as_ref()
+            .map(|key| Key::from_bytes(*key.as_bytes())),
+        endpoint: peer.endpoint.clone(),
+        allowed_ips: peer
+            .allowed_ips
+            .iter()
+            .filter_map(|ip| Prefix::new(ip.addr(), ip.len()))
+            .collect(),
+        persistent_keepalive: peer.persistent_keepalive,
+    }
+}
+
+fn written(own: &InterfaceAddress) -> Option<Prefix> {
+    own.to_string().parse().ok()
+}
+
 fn exported(network: &str, peer_name: Option<String>, export: &PeerExport) -> File {
     File {
         network_name: Some(network.to_owned()),
         interface: wgquick::Interface {
             name: peer_name,
             private_key: Key::from_bytes(*export.private_key.as_bytes()),
-            addresses: export
-                .addresses
-                .iter()
-                .filter_map(|own| own.to_string().parse().ok())
-                .collect(),
+            addresses: export.addresses.iter().filter_map(written).collect(),
             listen_port: None,
             mtu: Some(export.mtu),
         },
-        peers: vec![wgquick::Peer {
-            name: export.us.name.clone(),
-            public_key: Key::from_bytes(*export.us.public_key.as_bytes()),
-            preshared_key: export
-                .us
-                .preshared_key
-                .as_ref()
-                .map(|key| Key::from_bytes(*key.as_bytes())),
-            endpoint: export.us.endpoint.clone(),
-            allowed_ips: export
-                .us
-                .allowed_ips
-                .iter()
-                .filter_map(|ip| Prefix::new(ip.addr(), ip.len()))
-                .collect(),
-            persistent_keepalive: export.us.persistent_keepalive,
-        }],
+        peers: vec![exported_peer(&export.us)],
         ignored: Vec::new(),
     }
 }
@@ -363,5 +426,5 @@ fn parse_key(text: &str) -> Result<Key, ApiError> {
 }
 
 fn invalid(message: String) -> ApiError {
-    ApiError::new(400, "invalid", message)
+    ApiError::new(Code::Invalid, message)
 }

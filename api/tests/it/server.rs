@@ -1,28 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One connection, without a socket.
 
+use std::sync::Arc;
+
+use netcon_api::Caller;
+use netcon_api::route::MAX_BODY;
+use netcon_api::server::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::*;
-use crate::command::Command;
-
-struct Fake;
-
-impl Handler for Fake {
-    fn handle(&self, _: Caller, command: Command) -> Result<Answer, ApiError> {
-        if command == Command::Health {
-            return Ok(Answer::Health {
-                online: true,
-                version: "1".into(),
-            });
-        }
-        Err(ApiError::new(404, "not_found", "No."))
-    }
-}
+use crate::fake::Fake;
 
 /// The answer to what a client sends; with `hang_up` it says that it sends no more.
 async fn exchange(request: &str, hang_up: bool) -> String {
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
-    let served = tokio::spawn(serve(theirs, Caller { uid: 1 }, Arc::new(Fake)));
+    let served = tokio::spawn(serve(theirs, Caller { uid: 1 }, Arc::new(Fake::default())));
     ours.write_all(request.as_bytes()).await.unwrap();
     if hang_up {
         ours.shutdown().await.unwrap();
@@ -44,7 +35,7 @@ async fn answers_and_refusals() {
     let ok = ask("GET /health", "host: localhost\r\n").await;
     assert!(ok.starts_with("HTTP/1.1 200"), "{ok}");
     assert!(
-        ok.ends_with("\"online\": true,\n  \"version\": \"1\"\n}\n"),
+        ok.ends_with("\"online\": true,\n  \"version\": \"1.2.3\"\n}\n"),
         "{ok}"
     );
     let missing = ask("GET /x", "host: localhost\r\n").await;
@@ -102,7 +93,7 @@ async fn a_wrong_method_hears_the_right_ones() {
         ("POST /status", "allow: GET, HEAD\r\n"),
         ("POST /networks/x", "allow: GET, HEAD, DELETE\r\n"),
         ("DELETE /networks/x/peers", "allow: GET, HEAD, POST\r\n"),
-        ("PUT /networks/import", "allow: GET, HEAD, POST, DELETE\r\n"),
+        ("PUT /networks/import", "allow: POST\r\n"),
     ] {
         let answer = ask(request, "host: localhost\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 405"), "{request}: {answer}");

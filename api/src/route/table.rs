@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Every operation of the API, one row each. The first line of its comment is its title in the OpenAPI document and in
+//! `docs/api.md`.
+//!
+//! A path's literal parts go before its parameters: `/networks/import` is no network. `{network}` is a name or an id, `{peer}` a
+//! name or a public key (base64, percent-encoded or with the URL-safe alphabet of RFC 4648, section 5).
+
+use super::Route;
+use super::declare::routes;
+use crate::answer::{Answer, Either, Reply, Text};
+use crate::command::{ApiError, Caller};
+use crate::model::{
+    AddPeer, AddedPeer, Container, CreateNetwork, ExportQuery, ExportedNetwork, Health,
+    ImportNetwork, Imported, Network, Peer, Status, WgQuick,
+};
+
+/// Other names of the first part of a path.
+pub const ALIASES: &[(&str, &str)] = &[("network", "networks")];
+
+routes! {
+    /// What runs
+    Status = status: GET "/status" -> Status;
+
+    /// Whether it runs
+    Health = health: GET "/health" -> Health;
+
+    /// This description of the API
+    ///
+    /// OpenAPI 3.1, written from the declaration by which requests are routed.
+    Openapi = openapi: GET "/openapi.json" -> serde_json::Value;
+
+    /// All networks
+    NetworkList = network_list: GET "/networks" -> Vec<Network>;
+
+    /// Make a network with a new key
+    NetworkCreate = network_create: POST "/networks" body(body: CreateNetwork) -> Network;
+
+    /// Join the network that a wg-quick file describes
+    NetworkImport = network_import: POST "/networks/import" body(body: ImportNetwork) -> Imported;
+
+    /// One network
+    NetworkShow = network_show: GET "/networks/{network}" (network: String) -> Network;
+
+    /// A network as another host takes it over, with its private key
+    NetworkExport = network_export: GET "/networks/{network}/export" (network: String) query(query: ExportQuery)
+        -> Either<ExportedNetwork, Text<WgQuick>>;
+
+    /// End a network and remove its file, and with it its key
+    NetworkDelete = network_delete: DELETE "/networks/{network}" (network: String) -> Network;
+
+    /// Peers of a network
+    PeerList = peer_list: GET "/networks/{network}/peers" (network: String) -> Vec<Peer>;
+
+    /// Add a peer to a network
+    ///
+    /// Without a public key a key pair is made; the other side's configuration is in the answer and kept nowhere.
+    PeerAdd = peer_add: POST "/networks/{network}/peers" (network: String) body(body: AddPeer) -> AddedPeer;
+
+    /// One peer
+    PeerShow = peer_show: GET "/networks/{network}/peers/{peer}" (network: String, peer: String) -> Peer;
+
+    /// Remove a peer from a network
+    PeerRemove = peer_remove: DELETE "/networks/{network}/peers/{peer}" (network: String, peer: String) -> Peer;
+
+    /// Running containers
+    ContainerList = container_list: GET "/containers" -> Vec<Container>;
+
+    /// One container
+    ContainerShow = container_show: GET "/containers/{id}" (id: u64) -> Container;
+}
