@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use crate::ecn::Ecn;
 use crate::key::PublicKey;
 use crate::overlay::NetworkIndex;
 
@@ -13,6 +14,39 @@ pub struct Sealed {
     pub len: usize,
     /// Where to send it.
     pub to: SocketAddr,
+    /// Congestion mark for the outer header: that of the packet.
+    pub ecn: Ecn,
+}
+
+/// A datagram that [`Overlay::poll_datagram`](crate::Overlay::poll_datagram) wrote.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Outgoing {
+    /// Where to send it.
+    pub to: SocketAddr,
+    /// How to mark it.
+    pub mark: Mark,
+}
+
+/// Traffic class of an outgoing datagram's outer header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mark {
+    /// A message of the handshake: AF41 ([`Mark::HANDSHAKE_CLASS`]), so that it passes where data queues.
+    Handshake,
+    /// Data: no DSCP, which would tell observers what is inside, and the packet's own congestion mark.
+    Data(Ecn),
+}
+
+impl Mark {
+    /// DSCP AF41 (RFC 2597) as a byte of the IP header, without a congestion mark.
+    pub const HANDSHAKE_CLASS: u8 = 0x88;
+
+    /// The byte of the IP header: type of service, or traffic class.
+    pub const fn class(self) -> u8 {
+        match self {
+            Self::Handshake => Self::HANDSHAKE_CLASS,
+            Self::Data(ecn) => ecn.bits(),
+        }
+    }
 }
 
 /// Why [`Overlay::encapsulate`](crate::Overlay::encapsulate) left nothing to send in the buffer.
@@ -24,6 +58,12 @@ pub enum NotSent {
     /// The peer has no endpoint yet and has never called.
     #[error("the peer's endpoint is not known")]
     NoEndpoint,
+    /// The path to the peer carries IP packets of at most `mtu` bytes now; the sender is to be told.
+    #[error("larger than the {mtu} bytes the path carries")]
+    TooLarge {
+        /// Bytes of the largest packet.
+        mtu: usize,
+    },
     /// Copied to the peer's waiting packets; it leaves by `poll_transmit` when the handshake is done.
     #[error("waiting for a handshake")]
     Queued,
@@ -101,10 +141,18 @@ drop_reasons! {
     SessionExpired = "session_expired",
     /// The sealed bytes are not one IP packet.
     NotIp = "not_ip",
+    /// Marked as congested on its way, and its transport does not react to marks (RFC 6040).
+    CongestionLoss = "congestion_loss",
+    /// The reserved bytes after the type are neither zero nor those agreed with the peer.
+    ReservedBytes = "reserved_bytes",
     /// The packet's source address does not belong to the peer that sealed it.
     ForbiddenSource = "forbidden_source",
     /// Outgoing: the peer's waiting packets were full, the oldest went.
     StageFull = "stage_full",
+    /// Outgoing: larger than the path to the peer carries at present.
+    PathTooNarrow = "path_too_narrow",
+    /// Outgoing: the peer's endpoint is not known.
+    NoEndpoint = "no_endpoint",
     /// Outgoing: packets that waited for a handshake that never finished.
     HandshakeTimeout = "handshake_timeout",
     /// Outgoing: too many cookie replies waited.
@@ -144,7 +192,7 @@ pub enum ConfigError {
 }
 
 /// A counter for each [`DropReason`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Drops([u64; DropReason::ALL.len()]);
 
 impl Drops {

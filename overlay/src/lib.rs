@@ -20,7 +20,7 @@
 //! Limits: 256 networks, 2^20 peers, 128 waiting packets per peer (the oldest gives way), 64 waiting cookie replies; everything else
 //! that waits is one of its kind per peer. What is thrown away is counted by [`DropReason`].
 //!
-//! What it does not do: resolve names, find or relay to peers behind NAT, forward between peers, fragment, or copy ECN and DSCP.
+//! What it does not do: resolve names, find or relay to peers behind NAT, forward between peers, or fragment.
 //!
 //! ```
 //! use std::time::Duration;
@@ -41,6 +41,7 @@
 //!         endpoint: Some(addresses[there]),
 //!         allowed_ips: vec![format!("10.0.0.{there}/32").parse()?],
 //!         persistent_keepalive: None,
+//!         reserved: [0; 3],
 //!     })?;
 //! }
 //!
@@ -69,6 +70,7 @@
 
 mod aead;
 mod agenda;
+mod ecn;
 mod event;
 mod ip;
 mod key;
@@ -81,7 +83,8 @@ mod routes;
 mod testing;
 mod wireguard;
 
-pub use event::{ConfigError, DropReason, NotSent, Received, Sealed};
+pub use ecn::Ecn;
+pub use event::{ConfigError, DropReason, Mark, NotSent, Outgoing, Received, Sealed};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use overlay::{NetworkIndex, Overlay, PeerConfig, PeerStatus};
 pub use routes::{IpPrefix, PrefixError};

@@ -25,6 +25,8 @@ pub(crate) struct Peer {
     pub(crate) allowed_ips: Vec<IpPrefix>,
     /// It is in the agenda's queue of peers with something to send.
     pub(crate) is_ready: bool,
+    /// It is in the overlay's queue of peers that go unanswered.
+    pub(crate) is_missed: bool,
     /// Its entry in the agenda's heap of deadlines that counts; others are left-overs.
     pub(crate) scheduled: Option<Instant>,
 }
@@ -36,6 +38,7 @@ impl Peer {
             tunnel,
             allowed_ips: Vec::new(),
             is_ready: false,
+            is_missed: false,
             scheduled: None,
         }
     }
@@ -98,6 +101,12 @@ impl Peers {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);
         Some(peer)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.slots
+            .iter_mut()
+            .filter_map(|slot| slot.peer.as_deref_mut())
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -5,16 +5,19 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Overlay;
+use crate::ecn::{Ecn, carry_in};
 use crate::event::{DropReason, Received};
 use crate::ip::Header;
+use crate::peer::PeerId;
+use crate::wireguard::Tunnel;
 use crate::wireguard::handshake::OpenedInitiation;
 use crate::wireguard::messages::{
-    COOKIE_REPLY_LEN, CookieReply, INITIATION_LEN, Initiation, Kind, RESPONSE_LEN, Response,
-    TRANSPORT_HEADER, TransportHeader,
+    COOKIE_REPLY_LEN, CookieReply, INITIATION_LEN, Initiation, Kind, RESPONSE_LEN, Reserved,
+    Response, TRANSPORT_HEADER, TransportHeader,
 };
 
 impl Overlay {
-    /// Handles one UDP datagram, which is `buf`, and decrypts it in place. Call [`Self::poll_transmit`] afterwards.
+    /// [`Self::handle_marked`] for a datagram that arrived without a congestion mark.
     pub fn handle_datagram<'b>(
         &mut self,
         now: Instant,
@@ -22,15 +25,45 @@ impl Overlay {
         from: SocketAddr,
         buf: &'b mut [u8],
     ) -> Received<'b> {
+        self.handle_marked(now, unix, from, Ecn::NotEct, buf)
+    }
+
+    /// Handles one UDP datagram, which is `buf`, and decrypts it in place. `ecn` is the mark of its IP header. Call
+    /// [`Self::poll_datagram`] afterwards.
+    pub fn handle_marked<'b>(
+        &mut self,
+        now: Instant,
+        unix: Duration,
+        from: SocketAddr,
+        ecn: Ecn,
+        buf: &'b mut [u8],
+    ) -> Received<'b> {
+        // Where no peer has agreed on reserved bytes, those that are not zero make it no message.
+        let reserved = if self.reserving > 0 {
+            Reserved::take(buf)
+        } else {
+            Reserved::default()
+        };
         let kind = match Kind::of(buf) {
             Ok(kind) => kind,
             Err(reason) => return self.dropped(reason),
         };
         let handled = match kind {
-            Kind::Transport => return self.handle_transport(now, unix, from, buf),
-            Kind::Initiation => self.handle_initiation(now, unix, from, buf),
-            Kind::Response => self.handle_response(now, unix, from, buf),
-            Kind::CookieReply => self.handle_cookie_reply(now, buf),
+            Kind::Transport => {
+                return self.handle_transport(
+                    now,
+                    unix,
+                    Arrival {
+                        from,
+                        ecn,
+                        reserved,
+                    },
+                    buf,
+                );
+            }
+            Kind::Initiation => self.handle_initiation(now, unix, from, reserved, buf),
+            Kind::Response => self.handle_response(now, unix, from, reserved, buf),
+            Kind::CookieReply => self.handle_cookie_reply(now, reserved, buf),
         };
         match handled {
             Ok(()) => Received::Handled,
@@ -43,11 +76,19 @@ impl Overlay {
         Received::Dropped(reason)
     }
 
+    fn dropped_of<'b>(&mut self, id: PeerId, reason: DropReason) -> Received<'b> {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.tunnel.count_drop(reason, 1);
+        }
+        self.dropped(reason)
+    }
+
     fn handle_initiation(
         &mut self,
         now: Instant,
         unix: Duration,
         from: SocketAddr,
+        reserved: Reserved,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
         let bytes: &[u8; INITIATION_LEN] =
@@ -75,9 +116,12 @@ impl Overlay {
             .get_mut(id)
             .expect("a network names live peers only");
         let mut env = self.common.env(now, unix, id);
-        let handled = peer.tunnel.handle_initiation(&mut env, from, opened);
+        let tunnel = &mut peer.tunnel;
+        let handled = agreed(tunnel, reserved)
+            .and_then(|()| tunnel.handle_initiation(&mut env, from, opened));
         self.agenda.settle(now, id, peer);
-        handled
+        // Who sent it is a claim only, but the peer's person wants to know of it.
+        handled.inspect_err(|reason| peer.tunnel.count_drop(*reason, 1))
     }
 
     fn handle_response(
@@ -85,6 +129,7 @@ impl Overlay {
         now: Instant,
         unix: Duration,
         from: SocketAddr,
+        reserved: Reserved,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
         let bytes: &[u8; RESPONSE_LEN] =
@@ -112,14 +157,19 @@ impl Overlay {
             bytes,
         )?;
         let mut env = self.common.env(now, unix, id);
-        let handled = peer
-            .tunnel
-            .handle_response(&mut env, from, &network.identity, &response);
+        let tunnel = &mut peer.tunnel;
+        let handled = agreed(tunnel, reserved)
+            .and_then(|()| tunnel.handle_response(&mut env, from, &network.identity, &response));
         self.agenda.settle(now, id, peer);
-        handled
+        handled.inspect_err(|reason| peer.tunnel.count_drop(*reason, 1))
     }
 
-    fn handle_cookie_reply(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DropReason> {
+    fn handle_cookie_reply(
+        &mut self,
+        now: Instant,
+        reserved: Reserved,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
         let bytes: &[u8; COOKIE_REPLY_LEN] =
             datagram.try_into().map_err(|_| DropReason::WrongLength)?;
         let reply = CookieReply::parse(bytes);
@@ -129,16 +179,17 @@ impl Overlay {
             .owner(reply.receiver)
             .ok_or(DropReason::UnknownIndex)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
-        peer.tunnel
-            .handle_cookie_reply(now, &reply)
-            .map_err(DropReason::from)
+        let tunnel = &mut peer.tunnel;
+        agreed(tunnel, reserved)
+            .and_then(|()| Ok(tunnel.handle_cookie_reply(now, &reply)?))
+            .inspect_err(|reason| tunnel.count_drop(*reason, 1))
     }
 
     fn handle_transport<'b>(
         &mut self,
         now: Instant,
         unix: Duration,
-        from: SocketAddr,
+        arrival: Arrival,
         message: &'b mut [u8],
     ) -> Received<'b> {
         let Some(header) = message.first_chunk::<TRANSPORT_HEADER>() else {
@@ -152,31 +203,52 @@ impl Overlay {
             return self.dropped(DropReason::UnknownIndex);
         };
         let mut env = self.common.env(now, unix, id);
-        let opened = peer
-            .tunnel
-            .handle_transport(&mut env, from, receiver, message);
+        let tunnel = &mut peer.tunnel;
+        let opened = agreed(tunnel, arrival.reserved)
+            .and_then(|()| tunnel.handle_transport(&mut env, arrival.from, receiver, message));
         self.agenda.settle(now, id, peer);
         let (network, public_key) = (peer.network, peer.tunnel.remote().public);
         let payload = match opened {
             Ok([]) => return Received::Handled,
             Ok(payload) => payload,
-            Err(reason) => return self.dropped(reason),
+            Err(reason) => return self.dropped_of(id, reason),
         };
         let Some(header) = Header::parse(payload) else {
-            return self.dropped(DropReason::NotIp);
+            return self.dropped_of(id, DropReason::NotIp);
         };
         let owner = self
             .networks
             .get(&network)
             .and_then(|network| network.routes.lookup(header.source));
         if owner != Some(id) {
-            return self.dropped(DropReason::ForbiddenSource);
+            return self.dropped_of(id, DropReason::ForbiddenSource);
+        }
+        let packet = &mut payload[..header.total_len];
+        if let Err(reason) = carry_in(arrival.ecn, packet) {
+            return self.dropped_of(id, reason);
         }
         Received::Packet {
             network,
             peer: public_key,
-            packet: &mut payload[..header.total_len],
+            packet,
         }
+    }
+}
+
+/// How a datagram came.
+#[derive(Clone, Copy)]
+struct Arrival {
+    from: SocketAddr,
+    ecn: Ecn,
+    reserved: Reserved,
+}
+
+/// Whether a peer may use these reserved bytes.
+fn agreed(tunnel: &Tunnel, reserved: Reserved) -> Result<(), DropReason> {
+    if reserved.is_zero() || reserved == tunnel.reserved() {
+        Ok(())
+    } else {
+        Err(DropReason::ReservedBytes)
     }
 }
 
@@ -203,6 +275,7 @@ mod tests {
                 endpoint: Some(addr),
                 allowed_ips: vec!["0.0.0.0/0".parse().unwrap()],
                 persistent_keepalive: (here == 0).then_some(25),
+                reserved: [0; 3],
             };
             sides[here].set_peer(now, NetworkIndex(0), config).unwrap();
         }

@@ -5,7 +5,7 @@ mod gate;
 mod inbound;
 mod outbound;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,8 +15,9 @@ use crate::event::{ConfigError, DropReason};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::peer::{Peer, PeerId, Peers};
 use crate::routes::{IpPrefix, Routes};
-use crate::wireguard::handshake::{Identity, Remote};
-use crate::wireguard::{Common, Tunnel, sealed_len};
+use crate::wireguard::handshake::{Identity, Remote, Timestamp};
+use crate::wireguard::messages::Reserved;
+use crate::wireguard::{Common, PADDING, Tunnel, sealed_len};
 use gate::Gate;
 
 /// Networks one port serves: an unknown initiation costs a MAC for each.
@@ -25,6 +26,15 @@ const MAX_NETWORKS: usize = 256;
 const MIN_MTU: usize = 576;
 /// Greatest MTU: UDP over IPv6 without jumbograms, less the transport message's 32 bytes, in whole paddings.
 const MAX_MTU: usize = 65_455;
+
+/// Bytes of the outer headers, IP and UDP.
+const V4_UDP: usize = 28;
+const V6_UDP: usize = 48;
+/// How long a narrow path is believed in (RFC 1191 section 6.3).
+const PATH_TIME: Duration = Duration::from_secs(600);
+/// Unanswered initiations after which the caller is told, and then again after each so many more.
+const MISSED_FIRST: u32 = 3;
+const MISSED_AGAIN: u32 = 6;
 
 /// Number of a network, chosen by the caller.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -43,6 +53,9 @@ pub struct PeerConfig {
     pub allowed_ips: Vec<IpPrefix>,
     /// Seconds of silence after which something is sent to keep NAT mappings alive. Zero is none.
     pub persistent_keepalive: Option<u16>,
+    /// The three reserved bytes of our messages to it, zero in WireGuard. Some services want a client's number there. With
+    /// other bytes than zero, the peer's messages may have the same ones.
+    pub reserved: [u8; 3],
 }
 
 /// A peer as it is.
@@ -52,12 +65,20 @@ pub struct PeerStatus {
     pub public_key: PublicKey,
     /// Where the peer was last heard from, or is configured to be.
     pub endpoint: Option<SocketAddr>,
+    /// The endpoint is where the peer was heard from, not the configured one.
+    pub endpoint_learned: bool,
     /// When the last handshake was completed, since 1970.
     pub last_handshake: Option<Duration>,
     /// Bytes of authenticated datagrams received, headers included.
     pub rx_bytes: u64,
     /// Bytes of datagrams sent, headers included.
     pub tx_bytes: u64,
+    /// Our initiations that went unanswered since the peer was last heard.
+    pub unanswered: u32,
+    /// Packets that wait for a session.
+    pub waiting: usize,
+    /// What was thrown away, from it or for it, by reason; only what was.
+    pub drops: Vec<(DropReason, u64)>,
 }
 
 struct Network {
@@ -75,6 +96,10 @@ pub struct Overlay {
     peers: Peers,
     agenda: Agenda,
     gate: Gate,
+    /// Peers that go unanswered and of which nobody has been told; each at most once, marked by `is_missed`.
+    missed: VecDeque<PeerId>,
+    /// Peers with reserved bytes other than zero.
+    reserving: usize,
 }
 
 impl Overlay {
@@ -89,6 +114,8 @@ impl Overlay {
             peers: Peers::default(),
             agenda: Agenda::default(),
             gate: Gate::new(),
+            missed: VecDeque::new(),
+            reserving: 0,
         }
     }
 
@@ -157,11 +184,17 @@ impl Overlay {
             .remove(&index)
             .ok_or(ConfigError::UnknownNetwork)?;
         for id in network.peers.into_values() {
-            if let Some(mut peer) = self.peers.remove(id) {
-                peer.tunnel.clear(&mut self.common.indices);
+            if let Some(peer) = self.peers.remove(id) {
+                self.forget(peer);
             }
         }
         Ok(())
+    }
+
+    /// A peer that is no longer in the tables gives back what it holds.
+    fn forget(&mut self, mut peer: Box<Peer>) {
+        peer.tunnel.clear(&mut self.common.indices);
+        self.reserving -= usize::from(!peer.tunnel.reserved().is_zero());
     }
 
     /// Adds a peer, or updates it: its session and what is known of its endpoint stay.
@@ -208,6 +241,10 @@ impl Overlay {
         peer.allowed_ips = config.allowed_ips;
         let tunnel = &mut peer.tunnel;
         tunnel.set_preshared(preshared);
+        let reserved = Reserved(config.reserved);
+        self.reserving += usize::from(!reserved.is_zero());
+        self.reserving -= usize::from(!tunnel.reserved().is_zero());
+        tunnel.set_reserved(reserved);
         let had_endpoint = tunnel.endpoint().is_some();
         if let Some(endpoint) = config.endpoint {
             tunnel.set_endpoint(endpoint);
@@ -231,14 +268,14 @@ impl Overlay {
             .get_mut(&index)
             .ok_or(ConfigError::UnknownNetwork)?;
         let id = network.peers.remove(key).ok_or(ConfigError::UnknownPeer)?;
-        let mut peer = self
+        let peer = self
             .peers
             .remove(id)
             .expect("a network names live peers only");
         for prefix in &peer.allowed_ips {
             network.routes.remove(*prefix, id);
         }
-        peer.tunnel.clear(&mut self.common.indices);
+        self.forget(peer);
         Ok(())
     }
 
@@ -254,22 +291,87 @@ impl Overlay {
         let Some(network) = self.networks.get(&index) else {
             return Vec::new();
         };
-        let peers = network
-            .peers
-            .iter()
-            .filter_map(|(key, id)| Some((key, self.peers.get(*id)?)));
-        let status = peers.map(|(key, peer)| {
-            let (rx_bytes, tx_bytes) = peer.tunnel.traffic();
-            let (endpoint, last_handshake) = (peer.tunnel.endpoint(), peer.tunnel.last_handshake());
-            PeerStatus {
-                public_key: *key,
-                endpoint,
-                last_handshake,
-                rx_bytes,
-                tx_bytes,
+        let peers = network.peers.iter();
+        peers
+            .filter_map(|(key, id)| Some(status_of(*key, self.peers.get(*id)?)))
+            .collect()
+    }
+
+    /// One peer of a network.
+    pub fn peer(&self, index: NetworkIndex, key: &PublicKey) -> Option<PeerStatus> {
+        let id = *self.networks.get(&index)?.peers.get(key)?;
+        Some(status_of(*key, self.peers.get(id)?))
+    }
+
+    /// Takes a peer whose handshakes go unanswered, so that its endpoint may be a wrong one: after three initiations (ten
+    /// seconds), then after every six (half a minute). `None` when there is none; nothing piles up if nobody asks.
+    pub fn poll_unanswered(&mut self) -> Option<(NetworkIndex, PublicKey)> {
+        loop {
+            let id = self.missed.pop_front()?;
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.is_missed = false;
+                return Some((peer.network, peer.tunnel.remote().public));
             }
-        });
-        status.collect()
+        }
+    }
+
+    /// To be called when the host refuses to send a datagram to `to` because the path carries no more than `outer_mtu` bytes,
+    /// outer IP header included. Larger packets for peers there are refused with [`NotSent::TooLarge`](crate::NotSent::TooLarge)
+    /// for ten minutes, then tried again. Returns the limit for inner packets, bytes. Looks at every peer: call it once, not
+    /// for every datagram of a burst.
+    pub fn set_path_mtu(&mut self, now: Instant, to: SocketAddr, outer_mtu: usize) -> usize {
+        let header = if to.is_ipv4() { V4_UDP } else { V6_UDP };
+        let room = outer_mtu.saturating_sub(header + sealed_len(0, 0));
+        // In whole paddings, since a packet is padded up to the network's MTU.
+        let limit = (room / PADDING * PADDING).max(MIN_MTU);
+        for peer in self.peers.iter_mut() {
+            if peer.tunnel.endpoint() == Some(to) {
+                peer.tunnel.set_path(limit, now + PATH_TIME);
+            }
+        }
+        limit
+    }
+
+    // What must outlive a restart
+
+    /// The greatest time in an initiation of ours, since 1970. After a restart no initiation may be older: give the overlay that
+    /// follows this one, or a little more, to [`Self::set_least_time`].
+    pub fn own_time(&self) -> Duration {
+        self.common.own_time
+    }
+
+    /// No initiation of ours is older than `unix`, whatever the clock says.
+    pub fn set_least_time(&mut self, unix: Duration) {
+        self.common.own_time = self.common.own_time.max(unix);
+    }
+
+    /// Whether a peer's timestamp has grown since this was last asked.
+    pub fn take_timestamps_changed(&mut self) -> bool {
+        std::mem::take(&mut self.common.timestamps_changed)
+    }
+
+    /// The greatest TAI64N timestamp each peer of a network has shown; without it an old initiation could be replayed.
+    pub fn timestamps(&self, index: NetworkIndex) -> Vec<(PublicKey, [u8; 12])> {
+        let peers = self.networks.get(&index).map(|network| &network.peers);
+        peers
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, id)| {
+                let timestamp = self.peers.get(*id)?.tunnel.timestamp_received()?;
+                Some((*key, timestamp.to_bytes()))
+            })
+            .collect()
+    }
+
+    /// Makes initiations of a peer that are not newer than `timestamp` old. Without effect for a peer there is not.
+    pub fn restore_timestamp(&mut self, index: NetworkIndex, key: &PublicKey, timestamp: [u8; 12]) {
+        let network = self.networks.get(&index);
+        if let Some(id) = network.and_then(|network| network.peers.get(key))
+            && let Some(peer) = self.peers.get_mut(*id)
+        {
+            peer.tunnel
+                .restore_timestamp(Timestamp::from_bytes(timestamp));
+        }
     }
 
     /// What can be reached through a network: all peers' allowed IPs, each once.
@@ -320,6 +422,22 @@ impl fmt::Debug for Overlay {
             .field("peers", &self.peers.len())
             .field("indices", &self.common.indices.len())
             .finish_non_exhaustive()
+    }
+}
+
+fn status_of(public_key: PublicKey, peer: &Peer) -> PeerStatus {
+    let tunnel = &peer.tunnel;
+    let (rx_bytes, tx_bytes) = tunnel.traffic();
+    PeerStatus {
+        public_key,
+        endpoint: tunnel.endpoint(),
+        endpoint_learned: tunnel.endpoint_learned(),
+        last_handshake: tunnel.last_handshake(),
+        rx_bytes,
+        tx_bytes,
+        unanswered: tunnel.unanswered(),
+        waiting: tunnel.waiting(),
+        drops: tunnel.drops(),
     }
 }
 

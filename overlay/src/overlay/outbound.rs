@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{NetworkIndex, Overlay};
-use crate::event::{NotSent, Sealed};
+use super::{MISSED_AGAIN, MISSED_FIRST, NetworkIndex, Overlay};
+use crate::ecn::Ecn;
+use crate::event::{Mark, NotSent, Outgoing, Sealed};
 use crate::ip::Header;
 use crate::wireguard::{NotSealed, sealed_len};
 
@@ -44,6 +45,7 @@ impl Overlay {
             .lookup(header.destination)
             .ok_or(NotSent::NoRoute)?;
         let peer = self.peers.get_mut(id).expect("routes name live peers only");
+        let ecn = Ecn::of(&message[Self::HEADROOM..]);
         let mut env = self.common.env(now, unix, id);
         let sealed = peer.tunnel.encapsulate(&mut env, message, len);
         self.agenda.settle(now, id, peer);
@@ -51,24 +53,41 @@ impl Overlay {
             Ok(to) => Ok(Sealed {
                 len: message.len(),
                 to,
+                ecn,
             }),
+            Err(NotSealed::TooLarge(mtu)) => Err(NotSent::TooLarge { mtu }),
             Err(NotSealed::NoEndpoint) => Err(NotSent::NoEndpoint),
             Err(NotSealed::Staged) => Err(NotSent::Queued),
         }
     }
 
-    /// Writes the next datagram to send into `out` (replacing what is there) and returns its destination: handshakes, keepalives and
-    /// packets that waited. To be called until it returns `None`, after every call that may want to send.
+    /// [`Self::poll_datagram`] for a caller that marks nothing: where the datagram goes.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
         unix: Duration,
         out: &mut Vec<u8>,
     ) -> Option<SocketAddr> {
+        self.poll_datagram(now, unix, out)
+            .map(|outgoing| outgoing.to)
+    }
+
+    /// Writes the next datagram to send into `out` (replacing what is there) and returns where it goes and how it is marked:
+    /// handshakes, keepalives and packets that waited. To be called until it returns `None`, after every call that may want to
+    /// send.
+    pub fn poll_datagram(
+        &mut self,
+        now: Instant,
+        unix: Duration,
+        out: &mut Vec<u8>,
+    ) -> Option<Outgoing> {
         if let Some((to, reply)) = self.gate.pop_reply() {
             out.clear();
             out.extend_from_slice(&reply);
-            return Some(to);
+            return Some(Outgoing {
+                to,
+                mark: Mark::Handshake,
+            });
         }
         while let Some(id) = self.agenda.pop_ready(&mut self.peers) {
             let Some(peer) = self.peers.get_mut(id) else {
@@ -78,7 +97,13 @@ impl Overlay {
                 continue;
             };
             let mut env = self.common.env(now, unix, id);
+            let before = peer.tunnel.unanswered();
             let sent = peer.tunnel.poll(&mut env, &network.identity, out);
+            let count = peer.tunnel.unanswered();
+            if count != before && count % MISSED_AGAIN == MISSED_FIRST && !peer.is_missed {
+                peer.is_missed = true;
+                self.missed.push_back(id);
+            }
             // Behind the others again, so that one peer's waiting packets do not hold up another's handshake.
             self.agenda.settle(now, id, peer);
             if sent.is_some() {

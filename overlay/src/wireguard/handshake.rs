@@ -58,6 +58,24 @@ impl Timestamp {
         }
     }
 
+    /// As it is on the wire, and as it is remembered over a restart.
+    pub(crate) const fn to_bytes(self) -> [u8; 12] {
+        self.0
+    }
+
+    pub(crate) const fn from_bytes(bytes: [u8; 12]) -> Self {
+        Self(bytes)
+    }
+
+    /// Time since 1970; nothing before that.
+    pub(crate) fn unix(self) -> Duration {
+        let (seconds, nanoseconds) = self.parts();
+        Duration::new(
+            seconds.saturating_sub(TAI64_UNIX_EPOCH),
+            nanoseconds.min(999_999_999),
+        )
+    }
+
     fn new(seconds: u64, nanoseconds: u32) -> Self {
         let mut bytes = [0; 12];
         bytes[..8].copy_from_slice(&seconds.to_be_bytes());
@@ -65,13 +83,17 @@ impl Timestamp {
         Self(bytes)
     }
 
-    fn successor(self) -> Self {
+    fn parts(self) -> (u64, u32) {
         let mut seconds = [0; 8];
         let mut nanoseconds = [0; 4];
         seconds.copy_from_slice(&self.0[..8]);
         nanoseconds.copy_from_slice(&self.0[8..]);
-        let nanoseconds = u32::from_be_bytes(nanoseconds) + TIMESTAMP_GRAIN;
-        let seconds = u64::from_be_bytes(seconds);
+        (u64::from_be_bytes(seconds), u32::from_be_bytes(nanoseconds))
+    }
+
+    fn successor(self) -> Self {
+        let (seconds, nanoseconds) = self.parts();
+        let nanoseconds = nanoseconds.saturating_add(TIMESTAMP_GRAIN);
         if nanoseconds < 1_000_000_000 {
             Self::new(seconds, nanoseconds)
         } else {

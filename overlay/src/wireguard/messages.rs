@@ -23,6 +23,29 @@ const RESPONSE: u32 = 2;
 const COOKIE_REPLY: u32 = 3;
 const TRANSPORT: u32 = 4;
 
+/// The three bytes after the type. WireGuard says zero; some services put a client's number there, after the MACs were made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Reserved(pub(crate) [u8; 3]);
+
+impl Reserved {
+    /// Takes the bytes out of a datagram, which then has zeros.
+    pub(crate) fn take(datagram: &mut [u8]) -> Self {
+        datagram
+            .get_mut(1..4)
+            .and_then(|bytes| bytes.first_chunk_mut())
+            .map_or_else(Self::default, |bytes| Self(std::mem::take(bytes)))
+    }
+
+    /// Puts them into a message that is otherwise finished.
+    pub(crate) fn write(self, message: &mut [u8]) {
+        message[1..4].copy_from_slice(&self.0);
+    }
+
+    pub(crate) fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// What a datagram claims to be. Its length fits the type: exactly, or at least a keepalive's for transport.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {

@@ -23,13 +23,17 @@ use messages::TRANSPORT_HEADER;
 pub(crate) use tunnel::{NotSealed, Tunnel};
 
 /// Plaintext is padded to a multiple of this.
-const PADDING: usize = 16;
+pub(crate) const PADDING: usize = 16;
 
 /// What all tunnels of an overlay share.
 pub(crate) struct Common {
     pub(crate) random: Random,
     pub(crate) indices: IndexTable<PeerId>,
     pub(crate) drops: Drops,
+    /// The greatest time in an initiation of ours, since 1970; or what an earlier life has left.
+    pub(crate) own_time: Duration,
+    /// A timestamp worth remembering over a restart was seen.
+    pub(crate) timestamps_changed: bool,
 }
 
 impl Common {
@@ -38,6 +42,8 @@ impl Common {
             random: Random::new(seed),
             indices: IndexTable::new(),
             drops: Drops::new(),
+            own_time: Duration::ZERO,
+            timestamps_changed: false,
         }
     }
 
@@ -49,6 +55,8 @@ impl Common {
             random: &mut self.random,
             indices: &mut self.indices,
             drops: &mut self.drops,
+            own_time: &mut self.own_time,
+            timestamps_changed: &mut self.timestamps_changed,
             owner,
         }
     }
@@ -62,6 +70,8 @@ pub(crate) struct Env<'a> {
     pub(crate) random: &'a mut Random,
     pub(crate) indices: &'a mut IndexTable<PeerId>,
     pub(crate) drops: &'a mut Drops,
+    pub(crate) own_time: &'a mut Duration,
+    pub(crate) timestamps_changed: &'a mut bool,
     /// The peer this tunnel belongs to, as owner of its indices.
     pub(crate) owner: PeerId,
 }

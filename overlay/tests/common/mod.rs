@@ -367,6 +367,7 @@ pub fn peer(
         endpoint,
         allowed_ips,
         persistent_keepalive: None,
+        reserved: [0; 3],
     }
 }
 

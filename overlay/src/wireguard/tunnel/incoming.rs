@@ -35,6 +35,7 @@ impl Tunnel {
             return Err(DropReason::InitiationFlood);
         }
         self.last_timestamp_received = Some(verified.timestamp);
+        *env.timestamps_changed = true;
         self.last_initiation_received = Some(env.now);
         let remote_index = verified.remote_index();
         let local_index = env.indices.allocate(env.random, env.owner);

@@ -26,10 +26,10 @@ use super::Env;
 use super::cookie::Signer;
 use super::handshake::{Initiated, Remote, Timestamp};
 use super::index::IndexTable;
-use super::messages::RESPONSE_LEN;
+use super::messages::{RESPONSE_LEN, Reserved};
 use super::session::{Session, Sessions};
 use super::timers::{REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, Timer, Timers, WIPE_AFTER_TIME};
-use crate::event::DropReason;
+use crate::event::{DropReason, Drops};
 use crate::key::PresharedKey;
 use crate::peer::PeerId;
 
@@ -37,6 +37,8 @@ use crate::peer::PeerId;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum NotSealed {
     NoEndpoint,
+    /// The path carries this many bytes.
+    TooLarge(usize),
     Staged,
 }
 
@@ -55,6 +57,8 @@ pub(crate) struct Tunnel {
     remote: Remote,
     signer: Signer,
     endpoint: Option<SocketAddr>,
+    /// The endpoint is where the peer was heard from, not what the configuration says.
+    endpoint_learned: bool,
     persistent_keepalive: Option<Duration>,
     attempt: Option<Attempt>,
     last_initiation_sent: Option<Instant>,
@@ -68,9 +72,17 @@ pub(crate) struct Tunnel {
     /// An empty packet is to be sent unless another goes first.
     keepalive: bool,
     staged: VecDeque<Vec<u8>>,
+    /// Initiations sent since the peer was last heard.
+    unanswered: u32,
+    /// Bytes after the type of our messages; the peer's have these or zeros.
+    reserved: Reserved,
+    /// Bytes of the largest IP packet that the path to the peer carries, and until when that is believed.
+    path: Option<(usize, Instant)>,
     last_handshake: Option<Duration>,
     rx_bytes: u64,
     tx_bytes: u64,
+    /// Most peers never make us throw anything away.
+    drops: Option<Box<Drops>>,
 }
 
 impl Tunnel {
@@ -79,6 +91,7 @@ impl Tunnel {
             signer: Signer::new(&remote.public),
             remote,
             endpoint: None,
+            endpoint_learned: false,
             persistent_keepalive: None,
             attempt: None,
             last_initiation_sent: None,
@@ -90,9 +103,13 @@ impl Tunnel {
             response: None,
             keepalive: false,
             staged: VecDeque::new(),
+            unanswered: 0,
+            reserved: Reserved::default(),
+            path: None,
             last_handshake: None,
             rx_bytes: 0,
             tx_bytes: 0,
+            drops: None,
         }
     }
 
@@ -107,7 +124,66 @@ impl Tunnel {
     }
 
     pub(crate) fn set_endpoint(&mut self, endpoint: SocketAddr) {
+        if self.endpoint != Some(endpoint) {
+            self.path = None;
+        }
         self.endpoint = Some(endpoint);
+        self.endpoint_learned = false;
+    }
+
+    /// Whether the endpoint is where the peer was heard from.
+    pub(crate) fn endpoint_learned(&self) -> bool {
+        self.endpoint_learned
+    }
+
+    pub(crate) fn set_reserved(&mut self, reserved: Reserved) {
+        self.reserved = reserved;
+    }
+
+    /// Bytes the peer's messages may have after the type, beside zeros.
+    pub(crate) fn reserved(&self) -> Reserved {
+        self.reserved
+    }
+
+    /// The path carries IP packets of at most `limit` bytes until `until`.
+    pub(crate) fn set_path(&mut self, limit: usize, until: Instant) {
+        self.path = Some((limit, until));
+    }
+
+    /// The greatest timestamp among the peer's initiations.
+    pub(crate) fn timestamp_received(&self) -> Option<Timestamp> {
+        self.last_timestamp_received
+    }
+
+    /// The greatest timestamp that an earlier life has seen.
+    pub(crate) fn restore_timestamp(&mut self, timestamp: Timestamp) {
+        self.last_timestamp_received = self.last_timestamp_received.max(Some(timestamp));
+    }
+
+    /// Initiations that were not answered since the peer was last heard.
+    pub(crate) fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
+    /// Packets that wait for a session.
+    pub(crate) fn waiting(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// Notes that something from or for the peer was thrown away. The overlay counts it as well.
+    pub(crate) fn count_drop(&mut self, reason: DropReason, count: usize) {
+        if count > 0 {
+            self.drops
+                .get_or_insert_with(|| Box::new(Drops::new()))
+                .add(reason, count);
+        }
+    }
+
+    /// What was thrown away, by reason; only what was.
+    pub(crate) fn drops(&self) -> Vec<(DropReason, u64)> {
+        self.drops.as_ref().map_or_else(Vec::new, |drops| {
+            drops.iter().filter(|(_, count)| *count > 0).collect()
+        })
     }
 
     /// Takes effect with the next handshake.
@@ -172,9 +248,9 @@ impl Tunnel {
             return;
         }
         self.end_attempt(env.indices);
-        env.drops
-            .add(DropReason::HandshakeTimeout, self.staged.len());
-        self.staged.clear();
+        let lost = std::mem::take(&mut self.staged).len();
+        env.drops.add(DropReason::HandshakeTimeout, lost);
+        self.count_drop(DropReason::HandshakeTimeout, lost);
         self.keepalive = false;
         self.timers.stop(Timer::PassiveKeepalive);
         self.timers.start(Timer::Wipe, || env.now + WIPE_AFTER_TIME);
@@ -229,7 +305,12 @@ impl Tunnel {
 
     fn received(&mut self, now: Instant, from: SocketAddr, len: usize) {
         self.rx_bytes += len as u64;
-        self.endpoint = Some(from);
+        self.unanswered = 0;
+        if self.endpoint != Some(from) {
+            self.endpoint = Some(from);
+            self.endpoint_learned = true;
+            self.path = None;
+        }
         self.timers.stop(Timer::Unanswered);
         self.traversed(now);
     }

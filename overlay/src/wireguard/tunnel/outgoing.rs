@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::{NotSealed, Tunnel};
 use crate::aead::TAG_LEN;
-use crate::event::DropReason;
+use crate::ecn::Ecn;
+use crate::event::{DropReason, Mark, Outgoing};
 use crate::wireguard::Env;
 use crate::wireguard::handshake::{Identity, Initiated, Timestamp};
 use crate::wireguard::messages::{KEEPALIVE_LEN, TRANSPORT_HEADER};
@@ -24,7 +25,20 @@ impl Tunnel {
         message: &mut [u8],
         len: usize,
     ) -> Result<SocketAddr, NotSealed> {
-        let endpoint = self.endpoint.ok_or(NotSealed::NoEndpoint)?;
+        let Some(endpoint) = self.endpoint else {
+            env.drops.count(DropReason::NoEndpoint);
+            self.count_drop(DropReason::NoEndpoint, 1);
+            return Err(NotSealed::NoEndpoint);
+        };
+        if let Some((limit, until)) = self.path {
+            if env.now >= until {
+                self.path = None;
+            } else if len > limit {
+                env.drops.count(DropReason::PathTooNarrow);
+                self.count_drop(DropReason::PathTooNarrow, 1);
+                return Err(NotSealed::TooLarge(limit));
+            }
+        }
         let end = message.len() - TAG_LEN;
         message[TRANSPORT_HEADER + len..end].fill(0);
         // While older packets wait, newer ones wait behind them.
@@ -53,13 +67,17 @@ impl Tunnel {
         env: &mut Env<'_>,
         identity: &Identity,
         out: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
-        let endpoint = self.endpoint?;
+    ) -> Option<Outgoing> {
+        let to = self.endpoint?;
         out.clear();
         if let Some(response) = self.response.take() {
             out.extend_from_slice(&response[..]);
+            self.reserved.write(out);
             self.tx_bytes += out.len() as u64;
-            return Some(endpoint);
+            return Some(Outgoing {
+                to,
+                mark: Mark::Handshake,
+            });
         }
         if self.has_packets() && !self.sessions.can_send(env.now) {
             // The session ended while they waited to be polled.
@@ -68,13 +86,18 @@ impl Tunnel {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.due)
             && self.initiate(env, identity, out)
         {
-            return Some(endpoint);
+            return Some(Outgoing {
+                to,
+                mark: Mark::Handshake,
+            });
         }
         if !self.sessions.can_send(env.now) {
             return None;
         }
+        let mut ecn = Ecn::NotEct;
         match self.staged.pop_front() {
             Some(packet) => {
+                ecn = Ecn::of(&packet);
                 out.resize(TRANSPORT_HEADER, 0);
                 out.extend_from_slice(&packet);
                 out.resize(TRANSPORT_HEADER + packet.len() + TAG_LEN, 0);
@@ -82,7 +105,10 @@ impl Tunnel {
             None if self.keepalive => out.resize(KEEPALIVE_LEN, 0),
             None => return None,
         }
-        self.seal(env, out).then_some(endpoint)
+        self.seal(env, out).then_some(Outgoing {
+            to,
+            mark: Mark::Data(ecn),
+        })
     }
 
     fn has_packets(&self) -> bool {
@@ -93,6 +119,7 @@ impl Tunnel {
         if self.staged.len() >= STAGE_LIMIT {
             self.staged.pop_front();
             env.drops.count(DropReason::StageFull);
+            self.count_drop(DropReason::StageFull, 1);
         }
         self.staged.push_back(padded);
     }
@@ -102,6 +129,7 @@ impl Tunnel {
         if !self.sessions.seal(env.now, message) {
             return false;
         }
+        self.reserved.write(message);
         self.sent(env.now, message.len());
         if message.len() > KEEPALIVE_LEN {
             let random = &mut *env.random;
@@ -124,7 +152,8 @@ impl Tunnel {
         if let Some(superseded) = attempt.sent.take() {
             env.indices.release(superseded.local_index);
         }
-        let timestamp = Timestamp::after(self.last_timestamp_sent, env.unix);
+        let timestamp = Timestamp::after(self.last_timestamp_sent, env.unix.max(*env.own_time));
+        *env.own_time = timestamp.unix();
         let index = env.indices.allocate(env.random, env.owner);
         let Ok((initiated, mut message)) =
             Initiated::start(identity, &self.remote, index, timestamp, env.random)
@@ -135,6 +164,9 @@ impl Tunnel {
         };
         attempt.sent = Some(Box::new(initiated));
         self.signer.sign(env.now, &mut message);
+        // After the MACs, which are made as if the bytes were zero.
+        self.reserved.write(&mut message);
+        self.unanswered = self.unanswered.saturating_add(1);
         self.last_timestamp_sent = Some(timestamp);
         self.last_initiation_sent = Some(env.now);
         self.timers.set(
