@@ -2,6 +2,7 @@
 //! JSON of requests and answers. Names are those of ZeroTier's service API where they mean the same. Private keys appear in
 //! no answer but the configuration that is exported for another side.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -106,6 +107,9 @@ pub struct Peer {
     pub public_key: String,
     /// Where it is, as known now: `address:port`.
     pub endpoint: Option<String>,
+    /// The endpoint is where it was heard from, not the configured one.
+    #[serde(default)]
+    pub endpoint_learned: bool,
     /// Prefixes it may use and that lead to it.
     pub allowed_ips: Vec<String>,
     /// Seconds between keepalives, if any.
@@ -114,10 +118,19 @@ pub struct Peer {
     pub has_preshared_key: bool,
     /// When the last handshake was completed, seconds since the Unix epoch.
     pub last_handshake: Option<u64>,
+    /// Seconds since then.
+    #[serde(default)]
+    pub handshake_age: Option<u64>,
+    /// Our handshakes that went unanswered since it was last heard.
+    #[serde(default)]
+    pub unanswered: u32,
     /// Bytes received.
     pub rx_bytes: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Packets thrown away, by reason; only reasons that occurred.
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
 }
 
 /// A running container.
@@ -240,6 +253,9 @@ pub struct AddPeer {
     /// Where it finds us: `host:port`; our outgoing address if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub our_endpoint: Option<String>,
+    /// The three reserved bytes of our messages to it; zero, which is WireGuard's, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<[u8; 3]>,
 }
 
 /// Answer to it.
@@ -297,6 +313,7 @@ impl fmt::Debug for AddPeer {
             allowed_ips,
             persistent_keepalive,
             our_endpoint,
+            reserved,
         } = self;
         f.debug_struct("AddPeer")
             .field("name", name)
@@ -306,6 +323,7 @@ impl fmt::Debug for AddPeer {
             .field("allowed_ips", allowed_ips)
             .field("persistent_keepalive", persistent_keepalive)
             .field("our_endpoint", our_endpoint)
+            .field("reserved", reserved)
             .finish()
     }
 }

@@ -407,6 +407,16 @@ impl Runtime for Running {
             .unwrap_or_default()
     }
 
+    fn peer(&self, network: &str, peer: &PublicKey) -> Option<PeerStatus> {
+        let network = self.by_name(network)?.index;
+        let ask = |reply| Command::Peer {
+            network,
+            peer: *peer,
+            reply,
+        };
+        self.0.data.ask(ask).ok().flatten()
+    }
+
     fn containers(&self) -> Vec<ContainerView> {
         self.0
             .running()

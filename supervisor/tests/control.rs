@@ -280,9 +280,13 @@ fn a_late_answer_does_not_replace_where_a_peer_has_called_from() {
     fake.seen().status.push(PeerStatus {
         public_key: roamed,
         endpoint: Some("192.0.2.9:9".parse().unwrap()),
+        endpoint_learned: true,
         last_handshake: None,
         rx_bytes: 0,
         tx_bytes: 0,
+        unanswered: 0,
+        waiting: 0,
+        drops: Vec::new(),
     });
     for (name, public_key) in [("roamed", Some(roamed)), ("other", None)] {
         let with_name = NewPeer {

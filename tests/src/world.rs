@@ -131,6 +131,7 @@ impl World {
                         endpoint: Some(endpoint),
                         allowed_ips,
                         persistent_keepalive: None,
+                        reserved: [0; 3],
                     };
                     overlay
                         .set_peer(start, NETWORK, peer)

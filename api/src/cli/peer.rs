@@ -84,6 +84,7 @@ fn add(context: Context, add: &Add) -> Result<(), Failure> {
         allowed_ips: add.allowed_ips.clone(),
         persistent_keepalive: add.keepalive,
         our_endpoint: add.our_endpoint.clone(),
+        reserved: None,
     };
     let answer = context.send("POST", &peers(&add.network), &body)?;
     if context.json || !add.export {

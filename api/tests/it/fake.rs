@@ -194,12 +194,16 @@ fn peer(name: &str) -> Peer {
         name: Some(name.into()),
         public_key: "A/+BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=".into(),
         endpoint: Some("192.0.2.1:9993".into()),
+        endpoint_learned: false,
         allowed_ips: vec!["10.77.0.2/32".into()],
         persistent_keepalive: None,
         has_preshared_key: true,
         last_handshake: None,
+        handshake_age: None,
+        unanswered: 0,
         rx_bytes: 1234,
         tx_bytes: 5_000_000,
+        drops: std::collections::BTreeMap::new(),
     }
 }
 

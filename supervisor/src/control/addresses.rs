@@ -121,6 +121,7 @@ mod tests {
                 endpoint: None,
                 allowed_ips: taken.iter().map(|text| text.parse().unwrap()).collect(),
                 persistent_keepalive: None,
+                reserved: [0; 3],
             }],
             private_key,
         }

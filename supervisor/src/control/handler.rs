@@ -14,6 +14,8 @@ use netcon_api::model::{
 };
 use netcon_api::wgquick::{self, File, Key, Prefix};
 use netcon_api::{ApiError, Caller, Code, Handler, openapi};
+use std::collections::BTreeMap;
+
 use netcon_overlay::{IpPrefix, PeerStatus, PresharedKey, PrivateKey, PublicKey};
 
 impl Handler for Service {
@@ -95,8 +97,10 @@ impl Handler for Service {
                 format!("Network {} has no peer {peer}.", known.config.name),
             )
         })?;
-        let status = self.runtime().peer_status(known.config.name.as_str());
-        Ok(peer_view(entry, &status))
+        let status = self
+            .runtime()
+            .peer(known.config.name.as_str(), &entry.public_key);
+        Ok(peer_view(entry, status.as_ref()))
     }
 
     fn peer_remove(
@@ -105,7 +109,7 @@ impl Handler for Service {
         network: String,
         peer: String,
     ) -> Result<Peer, ApiError> {
-        Ok(peer_view(&self.remove_peer(&network, &peer)?, &[]))
+        Ok(peer_view(&self.remove_peer(&network, &peer)?, None))
     }
 
     fn container_list(&self, _caller: Caller) -> Result<Vec<Container>, ApiError> {
@@ -192,12 +196,17 @@ impl Service {
     }
 
     fn peers(&self, known: &Known) -> Vec<Peer> {
-        let status = self.runtime().peer_status(known.config.name.as_str());
+        let status: BTreeMap<PublicKey, PeerStatus> = self
+            .runtime()
+            .peer_status(known.config.name.as_str())
+            .into_iter()
+            .map(|status| (status.public_key, status))
+            .collect();
         known
             .config
             .peers
             .iter()
-            .map(|peer| peer_view(peer, &status))
+            .map(|peer| peer_view(peer, status.get(&peer.public_key)))
             .collect()
     }
 
@@ -288,6 +297,7 @@ impl Service {
                 allowed_ips,
                 persistent_keepalive: request.persistent_keepalive,
                 our_endpoint: request.our_endpoint,
+                reserved: request.reserved.unwrap_or_default(),
             },
         )?;
         let name = self.network(network)?.config.name.to_string();
@@ -296,16 +306,14 @@ impl Service {
             .as_ref()
             .map(|export| exported(&name, added.peer.name.clone(), export).to_string());
         Ok(AddedPeer {
-            peer: peer_view(&added.peer, &[]),
+            peer: peer_view(&added.peer, None),
             config,
         })
     }
 }
 
-fn peer_view(peer: &PeerEntry, status: &[PeerStatus]) -> Peer {
-    let live = status
-        .iter()
-        .find(|status| status.public_key == peer.public_key);
+fn peer_view(peer: &PeerEntry, live: Option<&PeerStatus>) -> Peer {
+    let last_handshake = live.and_then(|live| live.last_handshake);
     Peer {
         name: peer.name.clone(),
         public_key: peer.public_key.to_string(),
@@ -313,14 +321,20 @@ fn peer_view(peer: &PeerEntry, status: &[PeerStatus]) -> Peer {
             .and_then(|live| live.endpoint)
             .map(|at| at.to_string())
             .or_else(|| peer.endpoint.clone()),
+        endpoint_learned: live.is_some_and(|live| live.endpoint_learned),
         allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
         persistent_keepalive: peer.persistent_keepalive,
         has_preshared_key: peer.preshared_key.is_some(),
-        last_handshake: live
-            .and_then(|live| live.last_handshake)
-            .map(|at| at.as_secs()),
+        last_handshake: last_handshake.map(|at| at.as_secs()),
+        handshake_age: last_handshake.map(|at| clock::unix().saturating_sub(at).as_secs()),
+        unanswered: live.map_or(0, |live| live.unanswered),
         rx_bytes: live.map_or(0, |live| live.rx_bytes),
         tx_bytes: live.map_or(0, |live| live.tx_bytes),
+        drops: live
+            .into_iter()
+            .flat_map(|live| &live.drops)
+            .map(|(reason, count)| (reason.name().to_owned(), *count))
+            .collect(),
     }
 }
 
@@ -404,6 +418,7 @@ fn imported_peer(peer: &wgquick::Peer) -> Result<PeerEntry, ApiError> {
             .map(|ip| prefix(&ip.network().to_string()))
             .collect::<Result<_, _>>()?,
         persistent_keepalive: peer.persistent_keepalive,
+        reserved: [0; 3],
     })
 }
 

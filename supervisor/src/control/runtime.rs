@@ -36,6 +36,12 @@ pub trait Runtime: Send + Sync {
     /// State of each peer of a network, in any order.
     fn peer_status(&self, network: &str) -> Vec<PeerStatus>;
 
+    /// State of one peer. Quick with any number of peers.
+    fn peer(&self, network: &str, peer: &PublicKey) -> Option<PeerStatus> {
+        let all = self.peer_status(network);
+        all.into_iter().find(|status| status.public_key == *peer)
+    }
+
     /// Every container that has at least one live task, oldest first.
     fn containers(&self) -> Vec<ContainerView>;
 

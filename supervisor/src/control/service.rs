@@ -435,6 +435,7 @@ fn peer_config(peer: &PeerEntry) -> PeerConfig {
         endpoint: peer.endpoint.as_deref().and_then(|text| text.parse().ok()),
         allowed_ips: peer.allowed_ips.clone(),
         persistent_keepalive: peer.persistent_keepalive,
+        reserved: peer.reserved,
     }
 }
 

@@ -54,6 +54,11 @@ pub enum Command {
         network: NetworkIndex,
         reply: SyncSender<Vec<PeerStatus>>,
     },
+    Peer {
+        network: NetworkIndex,
+        peer: PublicKey,
+        reply: SyncSender<Option<PeerStatus>>,
+    },
     Routes {
         network: NetworkIndex,
         reply: SyncSender<Vec<IpPrefix>>,

@@ -302,6 +302,13 @@ impl Thread {
             Command::PeerStatus { network, reply } => {
                 let _ = reply.send(self.overlay.peer_status(network));
             }
+            Command::Peer {
+                network,
+                peer,
+                reply,
+            } => {
+                let _ = reply.send(self.overlay.peer(network, &peer));
+            }
             Command::Routes { network, reply } => {
                 let _ = reply.send(self.overlay.routes(network));
             }

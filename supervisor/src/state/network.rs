@@ -63,6 +63,9 @@ pub struct PeerEntry {
     /// Seconds between packets that keep a NAT's mapping alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_keepalive: Option<u16>,
+    /// The three reserved bytes of our messages to it, where they are not zero.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reserved: [u8; 3],
 }
 
 /// Form of a network file. A number that this program does not know is refused.
@@ -325,6 +328,10 @@ pub(crate) fn is_name(text: &str) -> bool {
         && bytes
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+fn is_zero(reserved: &[u8; 3]) -> bool {
+    *reserved == [0; 3]
 }
 
 fn default_mtu() -> u16 {

@@ -47,6 +47,7 @@ fn network(name: &str) -> NetworkConfig {
             endpoint: Some("host.example:9993".to_owned()),
             allowed_ips: vec!["10.77.0.2/32".parse().unwrap()],
             persistent_keepalive: Some(25),
+            reserved: [1, 2, 255],
         }],
         private_key,
     }

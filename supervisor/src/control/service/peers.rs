@@ -29,6 +29,8 @@ pub struct NewPeer {
     pub persistent_keepalive: Option<u16>,
     /// Where it finds us; this host's outgoing address if None.
     pub our_endpoint: Option<String>,
+    /// Reserved bytes of our messages to it.
+    pub reserved: [u8; 3],
 }
 
 /// A peer that was added.
@@ -112,6 +114,7 @@ impl Service {
             endpoint: new.endpoint,
             allowed_ips,
             persistent_keepalive: new.persistent_keepalive,
+            reserved: new.reserved,
         };
         let export = match private_key {
             None => None,
@@ -205,6 +208,7 @@ impl Service {
                 .collect(),
             // The side that imports a file is usually the one behind a NAT.
             persistent_keepalive: Some(25),
+            reserved: [0; 3],
         })
     }
 }
