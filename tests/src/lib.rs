@@ -3,4 +3,5 @@
 //! virtual clock. Everything follows from the seed.
 #![forbid(unsafe_code)]
 
+pub mod relay;
 pub mod world;

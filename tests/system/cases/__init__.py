@@ -3,6 +3,7 @@
 
 from . import (  # noqa: F401
     leaks,
+    relayed,
     interop,
     programs,
     echo,

@@ -7,14 +7,24 @@ import threading
 from harness import Failed, equal, test
 
 
-def transfer(world, server, client, family, megabytes, timeout):
-    """Sends that much from client to server, then back, both with sha256, on one connection."""
+def transfer(world, server, client, family, size, timeout):
+    """Sends that much (MiB; with a K: KiB) from client to server, then back, both with sha256, on one connection."""
+    finish(*begin(world, server, client, family, size), timeout)
+
+
+def begin(world, server, client, family, size):
+    """Starts such a transfer."""
     script = world.context.programs / "transfer.py"
     address = server.addresses[family]
-    serving = server.start("/usr/bin/python3", script, "serve", address, megabytes, name="transfer")
-    calling = client.run("/usr/bin/python3", script, "call", address, serving.port(), megabytes, timeout=timeout).ok()
-    equal(serving.wait(30), 0, "the server's exit status")
-    sums = re.findall(r"(sent|got) (\w+)", calling.text) + re.findall(r"(sent|got) (\w+)", serving.output())
+    serving = server.start("/usr/bin/python3", script, "serve", address, size, name="transfer")
+    return serving, client.start("/usr/bin/python3", script, "call", address, serving.port(), size, name="transfer")
+
+
+def finish(serving, calling, timeout):
+    """Waits for its end and compares the sums."""
+    equal(calling.wait(timeout), 0, "the client: %s" % calling.output())
+    equal(serving.wait(30), 0, "the server: %s" % serving.output())
+    sums = re.findall(r"(sent|got) (\w+)", calling.output()) + re.findall(r"(sent|got) (\w+)", serving.output())
     if len(sums) != 4:
         raise Failed("sums: %s" % sums)
     (_, up), (_, down), (_, arrived), (_, returned) = sums

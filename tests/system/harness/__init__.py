@@ -15,7 +15,7 @@ class Failed(Exception):
 class Test:
     """One registered test: `function(world)` or a generator that yields seconds to be resumed after."""
 
-    def __init__(self, name, function, timeout, native, world, needs, family, root):
+    def __init__(self, name, function, timeout, native, world, needs, family, root, relay):
         self.name = name
         self.function = function
         self.timeout = timeout  # seconds for each part of the test
@@ -24,19 +24,20 @@ class Test:
         self.needs = needs  # programs that must be on the PATH
         self.family = family  # 4, 6 or None when the test takes no family
         self.root = root
+        self.relay = relay  # for an own world: a rule of netcon-relay, which then stands between b and a
 
 
 TESTS = []
 
 
-def test(name, timeout=60, native=False, world="shared", needs=(), both=False, root=False):
+def test(name, timeout=60, native=False, world="shared", needs=(), both=False, root=False, relay=None):
     """Registers a test. `both` registers it once for IPv4 and once for IPv6 and passes the family."""
 
     def register(function):
         families = (4, 6) if both else (None,)
         for family in families:
             full = name if family is None else "%s/v%d" % (name, family)
-            TESTS.append(Test(full, function, timeout, native, world, needs, family, root))
+            TESTS.append(Test(full, function, timeout, native, world, needs, family, root, relay))
         return function
 
     return register

@@ -16,6 +16,7 @@ from . import Failed, Skip, shorten
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 BINARIES = ("netcon-shim", "netcon-supervisor", "netcon")
+OPTIONAL = ("netcon-relay",)  # copied when it is there
 TEST_UID = 23456  # used when started as root; has no other files or processes on a usual machine
 TEST_USER = "netcon-test"
 
@@ -113,7 +114,7 @@ class Context:
         self.bin = base / "bin"
         self.bin.mkdir(mode=0o755)
         if not native:
-            for name in BINARIES:
+            for name in BINARIES + tuple(n for n in OPTIONAL if (pathlib.Path(binaries) / n).exists()):
                 shutil.copy(pathlib.Path(binaries) / name, self.bin / name)
                 (self.bin / name).chmod(0o755)
         # Orphans (daemons of a test) become children of this process, so that they can be found and ended.

@@ -9,7 +9,7 @@ import signal
 from . import Failed, eventually, shorten, true
 from .agent import Agent
 from .context import free_port
-from .relay import Relay
+from .relay import BadNetwork, Relay
 
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
@@ -136,7 +136,7 @@ class Side:
 class World:
     """The pair. `a` made the network, `b` joined it."""
 
-    def __init__(self, context, label):
+    def __init__(self, context, label, rule=None):
         self.context, self.label = context, label
         self.relay = None
         self.background = []  # processes of a test that waits to be resumed
@@ -152,6 +152,8 @@ class World:
         # B reaches A through the relay in a world whose test wants to see the wire.
         if label == "wire-encrypted":
             self.relay = Relay(self.a.udp_port)
+        elif rule:
+            self.relay = BadNetwork(context, "127.0.0.1:%d" % self.a.udp_port, rule=rule)
         self.join(self.a, self.b, self.relay.port if self.relay else self.a.udp_port)
 
     def join(self, first, second, port, peer="b"):
@@ -171,7 +173,8 @@ class World:
         second.network = name_of_network(shown) or "demo"
 
     def processes(self):
-        return [side.supervisor.pid for side in (self.a, self.b) if side.supervisor]
+        relay = [self.relay.pid] if isinstance(self.relay, BadNetwork) else []
+        return [side.supervisor.pid for side in (self.a, self.b) if side.supervisor] + relay
 
     def complaint(self):
         return self.a.complaint() or self.b.complaint()

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""transfer.py serve ADDRESS MIB | call ADDRESS PORT MIB: that many MiB each way, sha256 of both printed."""
+"""transfer.py serve ADDRESS SIZE | call ADDRESS PORT SIZE: that many MiB (with a K: KiB) each way, sha256 of both printed."""
 
 import hashlib
 import os
 import socket
 import sys
 
-BLOCK = 1 << 20
+
+def size(text):
+    """Bytes of a block, and how many of them."""
+    return (1 << 10, int(text[:-1])) if text.endswith("K") else (1 << 20, int(text))
 
 
-def send(s, megabytes):
-    digest, block = hashlib.sha256(), os.urandom(BLOCK)
-    for turn in range(megabytes):
+def send(s, block, count):
+    digest, block = hashlib.sha256(), os.urandom(block)
+    for turn in range(count):
         data = turn.to_bytes(8, "big") + block[8:]
         digest.update(data)
         s.sendall(data)
@@ -19,13 +22,13 @@ def send(s, megabytes):
     print("sent", digest.hexdigest(), flush=True)
 
 
-def receive(s, megabytes):
+def receive(s, block, count):
     digest, total = hashlib.sha256(), 0
-    while data := s.recv(BLOCK):
+    while data := s.recv(1 << 20):
         digest.update(data)
         total += len(data)
-    if total != megabytes * BLOCK:
-        sys.exit("%d bytes instead of %d" % (total, megabytes * BLOCK))
+    if total != block * count:
+        sys.exit("%d bytes instead of %d" % (total, block * count))
     print("got", digest.hexdigest(), flush=True)
 
 
@@ -37,12 +40,12 @@ def main():
         listener.listen(1)
         print("port", listener.getsockname()[1], flush=True)
         s, _ = listener.accept()
-        receive(s, int(sys.argv[3]))
-        send(s, int(sys.argv[3]))
+        receive(s, *size(sys.argv[3]))
+        send(s, *size(sys.argv[3]))
     else:
         s = socket.create_connection((address, int(sys.argv[3])))
-        send(s, int(sys.argv[4]))
-        receive(s, int(sys.argv[4]))
+        send(s, *size(sys.argv[4]))
+        receive(s, *size(sys.argv[4]))
 
 
 if __name__ == "__main__":
