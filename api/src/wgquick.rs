@@ -18,7 +18,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroize;
 
-pub use parse::{LARGEST, MOST_PEERS, MOST_PREFIXES, ParseError, Problem};
+pub use parse::{
+    LARGEST, LARGEST_MTU, MOST_PEERS, MOST_PREFIXES, ParseError, Problem, SMALLEST_MTU,
+};
 
 /// A wg-quick file.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +31,7 @@ pub struct File {
     pub interface: Interface,
     /// The others: `[Peer]`, in the order of the file.
     pub peers: Vec<Peer>,
-    /// Lines that have no effect here, a sentence each. Not written.
+    /// Lines that have no effect here, a sentence each. Commands are not written, the others are.
     pub ignored: Vec<String>,
 }
 
@@ -46,6 +48,21 @@ pub struct Interface {
     pub listen_port: Option<u16>,
     /// Largest IP packet, in bytes.
     pub mtu: Option<u16>,
+    /// What has a meaning for wg-quick only: read, of no effect here, and written again.
+    pub unused: Unused,
+}
+
+/// Settings of `[Interface]` that have no effect on a network of ours, in the form in which files have them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unused {
+    /// Mark of the tunnel's own packets; none is off.
+    pub fw_mark: Option<u32>,
+    /// Routing table: `off`, `auto`, a number or a name.
+    pub table: Option<String>,
+    /// Name servers and search domains.
+    pub dns: Vec<String>,
+    /// Whether wg-quick writes the file anew when the interface ends.
+    pub save_config: Option<bool>,
 }
 
 /// Another member.
@@ -70,7 +87,7 @@ pub struct Peer {
 pub struct Key([u8; 32]);
 
 /// An address and a prefix length that fits it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefix {
     address: IpAddr,
     length: u8,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::parse::is_word;
 use super::{File, Interface, Peer, Prefix, is_endpoint, is_name};
 
 /// A file that wg-quick(8) accepts. A name or endpoint that could break out of its line is left out.
@@ -21,7 +22,26 @@ impl fmt::Display for Interface {
         writeln!(f, "PrivateKey = {}", self.private_key.to_base64())?;
         list(f, "Address", &self.addresses)?;
         number(f, "ListenPort", self.listen_port)?;
-        number(f, "MTU", self.mtu)
+        number(f, "MTU", self.mtu)?;
+        let unused = &self.unused;
+        if let Some(mark) = unused.fw_mark {
+            writeln!(f, "FwMark = {mark:#x}")?;
+        }
+        let words: Vec<&str> = unused.dns.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            [] => {}
+            words if words.iter().all(|word| is_word(word)) => {
+                writeln!(f, "DNS = {}", words.join(", "))?;
+            }
+            [..] => {}
+        }
+        if let Some(table) = unused.table.as_deref().filter(|table| is_word(table)) {
+            writeln!(f, "Table = {table}")?;
+        }
+        match unused.save_config {
+            Some(save) => writeln!(f, "SaveConfig = {save}"),
+            None => Ok(()),
+        }
     }
 }
 

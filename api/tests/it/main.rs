@@ -10,3 +10,4 @@ mod fake;
 mod http;
 mod netcon;
 mod server;
+mod wgquick;
