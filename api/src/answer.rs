@@ -108,6 +108,12 @@ impl<M: Media> Text<M> {
             media: PhantomData,
         }
     }
+
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
 }
 
 impl<M: Media> Answer for Text<M> {

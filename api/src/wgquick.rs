@@ -93,6 +93,17 @@ pub struct Prefix {
     length: u8,
 }
 
+impl Interface {
+    /// The first address of each family: what a network of ours can have.
+    pub fn first_addresses(&self) -> impl Iterator<Item = Prefix> {
+        let first = |four: bool| {
+            let mut own = self.addresses.iter();
+            own.find(|own| own.address().is_ipv4() == four).copied()
+        };
+        [first(true), first(false)].into_iter().flatten()
+    }
+}
+
 impl Key {
     /// A key of these bytes.
     #[must_use]

@@ -27,7 +27,7 @@ use nix::fcntl::{Flock, FlockArg};
 pub(crate) use network::is_name;
 pub use network::{
     DEFAULT_MTU, InterfaceAddress, InterfaceAddressError, NameError, NetworkConfig, NetworkId,
-    NetworkName, PeerEntry, Version,
+    NetworkName, PeerEntry, Version, WgQuickSettings,
 };
 
 /// A file of a network that could not be used. It is untouched.

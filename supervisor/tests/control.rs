@@ -9,10 +9,13 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use common::{Fake, Folder, service};
-use netcon_api::model::{AddPeer, ImportNetwork};
+use netcon_api::answer::Either;
+use netcon_api::model::{AddPeer, ExportFormat, ExportQuery, ImportNetwork};
+use netcon_api::wgquick::File;
 use netcon_api::{Caller, Handler};
 use netcon_overlay::{PeerStatus, PrivateKey};
 use netcon_shim::handover::refusal;
@@ -106,6 +109,7 @@ fn an_exported_peer_is_the_other_side_of_us() {
             private_key: export.private_key,
             addresses: export.addresses,
             mtu: Some(export.mtu),
+            wg_quick: None,
             peers: vec![export.us],
         })
         .unwrap();
@@ -170,6 +174,7 @@ fn what_clashes_changes_nothing() {
         private_key: made.private_key,
         addresses: made.addresses,
         mtu: None,
+        wg_quick: None,
         peers: Vec::new(),
     };
     conflict(service.add_network(same_key).map(drop));
@@ -368,7 +373,10 @@ fn our_endpoint_needs_no_port_and_mtus_have_a_range() {
             fallback_name: None,
         };
         let refused = service.network_import(caller, import).unwrap_err();
-        assert!(refused.message.contains("from 1280 to 9000"), "{refused}");
+        assert!(
+            refused.message.contains("line 4") && refused.message.contains("from 1280 to 9000"),
+            "{refused}"
+        );
     }
     assert_eq!(service.networks().len(), 1);
 }
@@ -429,4 +437,58 @@ fn credentials(pid: u32) -> PeerCredentials {
         uid: 0,
         gid: 0,
     }
+}
+
+/// The corpus of the API's own tests: what is imported is exported with the same meaning, also after a restart.
+#[test]
+fn imported_files_are_exported_with_the_same_meaning() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/tests/corpus/wgquick/good");
+    let folder = Folder::new();
+    let caller = Caller { uid: 0 };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (service, _) = restarted(&folder);
+        let import = ImportNetwork {
+            config: text.clone(),
+            name: Some("x".to_owned()),
+            fallback_name: None,
+        };
+        service.network_import(caller, import).unwrap();
+        drop(service);
+        let (service, _) = restarted(&folder);
+        let export = |service: &Service| {
+            let query = ExportQuery {
+                format: ExportFormat::WgQuick,
+            };
+            match service.network_export(caller, "x".to_owned(), query) {
+                Ok(Either::Other(text)) => text.as_str().to_owned(),
+                Ok(Either::One(_)) | Err(_) => panic!("no file"),
+            }
+        };
+        let before = File::parse(&text).unwrap();
+        let after = File::parse(&export(&service)).unwrap();
+        let name = path.display();
+        let first: Vec<_> = before.interface.first_addresses().collect();
+        assert_eq!(after.interface.addresses, first, "{name}");
+        assert_eq!(
+            after.interface.mtu,
+            before.interface.mtu.or(Some(1420)),
+            "{name}"
+        );
+        assert_eq!(
+            after.interface.listen_port, before.interface.listen_port,
+            "{name}"
+        );
+        assert_eq!(
+            after.interface.private_key, before.interface.private_key,
+            "{name}"
+        );
+        assert_eq!(after.interface.unused, before.interface.unused, "{name}");
+        assert_eq!(after.peers, before.peers, "{name}");
+        service.delete("x").unwrap();
+        seen += 1;
+    }
+    assert!(seen >= 20, "{seen}");
 }

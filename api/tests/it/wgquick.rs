@@ -144,8 +144,11 @@ fn as_root(command: &mut Process) -> Output {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Meaning {
     interface: BTreeMap<String, String>,
-    peers: BTreeMap<String, (BTreeMap<String, String>, BTreeSet<(IpAddr, u32)>)>,
+    peers: BTreeMap<String, Peer>,
 }
+
+/// A peer: its other values, and its allowed IPs.
+type Peer = (BTreeMap<String, String>, BTreeSet<(IpAddr, u32)>);
 
 impl Meaning {
     fn of(text: &str) -> Self {
@@ -210,7 +213,7 @@ fn network(text: &str) -> (IpAddr, u32) {
     let address: IpAddr = address.parse().unwrap();
     let length = length
         .parse()
-        .unwrap_or(if address.is_ipv4() { 32 } else { 128 });
+        .unwrap_or_else(|_| if address.is_ipv4() { 32 } else { 128 });
     let zeroed = match address {
         IpAddr::V4(v4) => {
             IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - length).unwrap_or(0)).into())

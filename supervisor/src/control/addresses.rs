@@ -114,6 +114,7 @@ mod tests {
             name: "demo".parse().unwrap(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             mtu: DEFAULT_MTU,
+            wg_quick: None,
             peers: vec![PeerEntry {
                 name: None,
                 public_key: private_key.public(),

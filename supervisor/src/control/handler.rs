@@ -5,7 +5,7 @@ use super::service::{
     ControlError, ImportedNetwork, Known, NewNetwork, NewPeer, PeerExport, Service,
 };
 use crate::clock;
-use crate::state::{InterfaceAddress, NetworkConfig, NetworkName, PeerEntry};
+use crate::state::{InterfaceAddress, NetworkConfig, NetworkName, PeerEntry, WgQuickSettings};
 use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
     AddPeer, AddedPeer, BrokenFile, Container, CreateNetwork, ExportFormat, ExportQuery,
@@ -244,8 +244,7 @@ impl Service {
             .collect::<Result<_, _>>()?;
         let addresses = file
             .interface
-            .addresses
-            .iter()
+            .first_addresses()
             .map(|prefix| address(&prefix.to_string()))
             .collect::<Result<_, _>>()?;
         let known = self.add_network(ImportedNetwork {
@@ -253,6 +252,7 @@ impl Service {
             private_key: PrivateKey::from_bytes(*file.interface.private_key.as_bytes()),
             addresses,
             mtu: file.interface.mtu,
+            wg_quick: Some(WgQuickSettings::of(&file.interface)),
             peers,
         })?;
         Ok(Imported {
@@ -358,8 +358,16 @@ fn own_file(config: &NetworkConfig, udp_port: u16) -> File {
             name: None,
             private_key: Key::from_bytes(*config.private_key.as_bytes()),
             addresses: config.addresses.iter().filter_map(written).collect(),
-            listen_port: Some(udp_port),
+            listen_port: match &config.wg_quick {
+                Some(imported) => imported.listen_port,
+                None => Some(udp_port),
+            },
             mtu: Some(config.mtu),
+            unused: config
+                .wg_quick
+                .as_ref()
+                .map(WgQuickSettings::unused)
+                .unwrap_or_default(),
         },
         peers: config.peers.iter().map(exported_peer).collect(),
         ignored: Vec::new(),
@@ -397,6 +405,7 @@ fn exported(network: &str, peer_name: Option<String>, export: &PeerExport) -> Fi
             addresses: export.addresses.iter().filter_map(written).collect(),
             listen_port: None,
             mtu: Some(export.mtu),
+            unused: wgquick::Unused::default(),
         },
         peers: vec![exported_peer(&export.us)],
         ignored: Vec::new(),

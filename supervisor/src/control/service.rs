@@ -21,7 +21,7 @@ use super::runtime::{NetworkStart, Runtime};
 use crate::clock;
 use crate::state::{
     Broken, InterfaceAddress, NetworkConfig, NetworkId, NetworkName, PeerEntry, StateDir,
-    StateError, Version,
+    StateError, Version, WgQuickSettings,
 };
 use crate::sys::random;
 use resolved::ResolvedPeers;
@@ -100,6 +100,8 @@ pub struct ImportedNetwork {
     pub addresses: Vec<InterfaceAddress>,
     /// Largest packet, in bytes.
     pub mtu: Option<u16>,
+    /// What the file says to wg-quick only, if there is one.
+    pub wg_quick: Option<WgQuickSettings>,
     /// The others.
     pub peers: Vec<PeerEntry>,
 }
@@ -219,6 +221,7 @@ impl Service {
             private_key: PrivateKey::from_random(random::bytes().map_err(no_random)?),
             addresses,
             mtu: new.mtu,
+            wg_quick: None,
             peers: Vec::new(),
         })
     }
@@ -235,6 +238,7 @@ impl Service {
             private_key: new.private_key,
             addresses: new.addresses,
             mtu: check_mtu(new.mtu)?,
+            wg_quick: new.wg_quick,
             peers: new.peers,
         };
         check_addresses(&config.addresses)?;

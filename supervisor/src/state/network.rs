@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use netcon_api::wgquick::{Interface, Unused};
 use netcon_overlay::{IpPrefix, PresharedKey, PrivateKey, PublicKey};
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +33,64 @@ pub struct NetworkConfig {
     /// Largest IP packet, in bytes.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
+    /// What the imported file said to wg-quick only; none for a network made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wg_quick: Option<WgQuickSettings>,
     /// The others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerEntry>,
+}
+
+/// Settings of an imported file that have no effect here, and are written again when the network is exported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WgQuickSettings {
+    /// UDP port of that network alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_port: Option<u16>,
+    /// Mark of the tunnel's own packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fw_mark: Option<u32>,
+    /// Routing table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Name servers and search domains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    /// Whether wg-quick writes its file anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_config: Option<bool>,
+}
+
+impl WgQuickSettings {
+    /// Those of a file.
+    #[must_use]
+    pub fn of(interface: &Interface) -> Self {
+        let Unused {
+            fw_mark,
+            table,
+            dns,
+            save_config,
+        } = interface.unused.clone();
+        Self {
+            listen_port: interface.listen_port,
+            fw_mark,
+            table,
+            dns,
+            save_config,
+        }
+    }
+
+    /// As a file has them, but for the port.
+    #[must_use]
+    pub fn unused(&self) -> Unused {
+        Unused {
+            fw_mark: self.fw_mark,
+            table: self.table.clone(),
+            dns: self.dns.clone(),
+            save_config: self.save_config,
+        }
+    }
 }
 
 /// One peer of a network.

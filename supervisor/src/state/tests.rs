@@ -40,6 +40,7 @@ fn network(name: &str) -> NetworkConfig {
             "fd00::1/64".parse().unwrap(),
         ],
         mtu: DEFAULT_MTU,
+        wg_quick: None,
         peers: vec![PeerEntry {
             name: Some("laptop".to_owned()),
             public_key: private_key.public(),
