@@ -218,6 +218,35 @@ impl Media for WgQuick {
     const DESCRIPTION: &'static str = "A wg-quick file.";
 }
 
+/// GET /networks/{network}/peers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PeersQuery {
+    /// How they are to be written.
+    #[serde(default)]
+    pub format: PeersFormat,
+}
+
+/// How peers are listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeersFormat {
+    /// A list.
+    #[default]
+    Json,
+    /// The table of `wg show INTERFACE dump`, its secret keys `(hidden)`.
+    WgDump,
+}
+
+/// Media type of the table of `wg show INTERFACE dump`.
+#[derive(Debug)]
+pub struct WgDump;
+
+impl Media for WgDump {
+    const NAME: &'static str = "text/tab-separated-values; charset=utf-8";
+    const DESCRIPTION: &'static str = "The table that `wg show INTERFACE dump` prints.";
+}
+
 /// Answer to an import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

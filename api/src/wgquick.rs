@@ -5,6 +5,7 @@
 //! routing is reported in [`File::ignored`]. [`File`] displays as a file that they accept. Names, which the format does not
 //! have, are comments: `# NetworkName = demo` and `# Name = laptop`.
 
+mod dump;
 mod emit;
 mod parse;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroize;
 
+pub use dump::dump;
 pub use parse::{
     LARGEST, LARGEST_MTU, MOST_PEERS, MOST_PREFIXES, ParseError, Problem, SMALLEST_MTU,
 };

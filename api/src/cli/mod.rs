@@ -8,8 +8,10 @@ mod network;
 mod output;
 mod peer;
 mod ps;
+mod qr;
 mod screen;
 mod status;
+mod suggest;
 mod table;
 mod terminal;
 

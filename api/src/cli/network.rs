@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `netcon network …`.
 
-use super::output::{Context, Failure, note};
+use super::output::{Context, Failure, note, print};
 use super::screen::{Screen, Style};
 use super::table::{Cell, Table};
-use crate::model::{CreateNetwork, ImportNetwork, Imported, Network};
-use crate::route::encode;
+use crate::command::Command;
+use crate::model::{CreateNetwork, ExportFormat, ExportQuery, ImportNetwork, Imported, Network};
 use clap::Subcommand;
+use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,11 @@ pub(super) enum Verb {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Print a network as a wg-quick file, with its private key
+    Export {
+        /// Name or id
+        name: String,
+    },
     /// End a network and remove its key
     Delete {
         /// Name or id
@@ -62,14 +68,33 @@ pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
                 addresses: addresses.clone(),
                 mtu: *mtu,
             };
-            context.show(context.send("POST", "/networks", &body)?, one)
+            context.show(context.ask(&Command::NetworkCreate { body })?, one)
         }
-        Verb::List => context.show(context.get("/networks")?, list),
-        Verb::Show { name } => context.show(context.get(&path(name))?, one),
-        Verb::Delete { name } => context
-            .show(context.ask("DELETE", &path(name))?, |network: &Network| {
+        Verb::List => context.show(context.ask(&Command::NetworkList {})?, list),
+        Verb::Show { name } => {
+            let network = name.clone();
+            context.show(context.ask(&Command::NetworkShow { network })?, one)
+        }
+        Verb::Delete { name } => {
+            let network = name.clone();
+            let answer = context.ask(&Command::NetworkDelete { network })?;
+            context.show(answer, |network: &Network| {
                 Screen::sentence(&format!("network {} is deleted", network.name))
-            }),
+            })
+        }
+        Verb::Export { name } => {
+            let command = |format| Command::NetworkExport {
+                network: name.clone(),
+                query: ExportQuery { format },
+            };
+            if context.json {
+                let answer = context.ask(&command(ExportFormat::Json))?;
+                return context.show(answer, |_: &Value| Screen::new());
+            }
+            let config = context.ask_text(&command(ExportFormat::WgQuick))?;
+            note("this configuration holds the private key of this machine on the network");
+            print(&config)
+        }
         Verb::Import { file, name } => {
             let (config, fallback_name) = read_config(file)?;
             let body = ImportNetwork {
@@ -77,14 +102,9 @@ pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
                 name: name.clone(),
                 fallback_name,
             };
-            context.show(context.send("POST", "/networks/import", &body)?, imported)
+            context.show(context.ask(&Command::NetworkImport { body })?, imported)
         }
     }
-}
-
-/// A network's path in the API.
-pub(super) fn path(name: &str) -> String {
-    format!("/networks/{}", encode(name))
 }
 
 fn read_config(file: &Path) -> Result<(String, Option<String>), Failure> {

@@ -2,9 +2,10 @@
 //! What every subcommand has: the way to the supervisor, output for people or programs, failures with their exit code.
 
 use super::screen::Screen;
+use super::suggest;
 use super::table::clean;
 use crate::client::{Client, ClientError};
-use serde::Serialize;
+use crate::command::{Code, Command};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::Write;
@@ -49,7 +50,7 @@ impl From<ClientError> for Failure {
         let code = match &error {
             ClientError::NoSupervisor { .. } => 3,
             ClientError::Refused(refused) if refused.status() == 404 => 5,
-            ClientError::Refused(refused) if refused.code == crate::command::Code::BadFile => 6,
+            ClientError::Refused(refused) if refused.code == Code::BadFile => 6,
             ClientError::Refused(_) => 4,
             ClientError::OtherVersion { .. } | ClientError::NotUnderstood(_) => 7,
             ClientError::Broken(_) => 1,
@@ -74,24 +75,23 @@ impl Context {
         Ok(Client::new()?)
     }
 
-    /// Asks for what is at a path.
-    pub(super) fn get(self, path: &str) -> Result<Value, Failure> {
-        Ok(self.client()?.request("GET", path, None::<&()>)?)
+    /// Has a command done; what the supervisor answers.
+    pub(super) fn ask(self, command: &Command) -> Result<Value, Failure> {
+        let client = self.client()?;
+        client
+            .json(command)
+            .map_err(|error| explained(&client, command, error))
     }
 
-    /// One request without a body.
-    pub(super) fn ask(self, method: &str, path: &str) -> Result<Value, Failure> {
-        Ok(self.client()?.request(method, path, None::<&()>)?)
-    }
-
-    /// One request with a body.
-    pub(super) fn send(
-        self,
-        method: &str,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Value, Failure> {
-        Ok(self.client()?.request(method, path, Some(body))?)
+    /// The same for a command whose answer is text.
+    pub(super) fn ask_text(self, command: &Command) -> Result<String, Failure> {
+        let client = self.client()?;
+        let bytes = client
+            .send(command)
+            .map_err(|error| explained(&client, command, error))?
+            .whole()?;
+        String::from_utf8(bytes)
+            .map_err(|error| ClientError::NotUnderstood(error.to_string()).into())
     }
 
     /// Prints what the API said: as it is for programs, as `people` puts it for people.
@@ -106,6 +106,17 @@ impl Context {
             print(&people(&typed(value)?).finish())
         }
     }
+}
+
+/// A refusal, with what was meant if a name was mistyped.
+fn explained(client: &Client, command: &Command, error: ClientError) -> Failure {
+    let not_found =
+        matches!(&error, ClientError::Refused(refused) if refused.code == Code::NotFound);
+    let mut failure = Failure::from(error);
+    if not_found && let Some(name) = suggest::meant(client, command) {
+        failure.sentence.push_str(&format!(" Did you mean {name}?"));
+    }
+    failure
 }
 
 /// An answer as a type.

@@ -2,13 +2,15 @@
 //! `netcon peer …`.
 
 use super::human::{bytes, since, span};
-use super::network;
 use super::output::{Context, Failure, note, print, typed};
-use super::screen::Screen;
+use super::qr;
+use super::screen::{Screen, Style};
 use super::table::Table;
-use crate::model::{AddPeer, AddedPeer, Peer};
-use crate::route::encode;
+use crate::command::Command;
+use crate::model::{AddPeer, AddedPeer, Peer, PeersFormat, PeersQuery};
+use crate::wgquick::File;
 use clap::{Args, Subcommand};
+use std::net::{IpAddr, SocketAddr};
 
 /// What can be done with the peers of a network.
 #[derive(Debug, Subcommand)]
@@ -19,6 +21,16 @@ pub(super) enum Verb {
     List {
         /// Name or id
         network: String,
+        /// Print the table of `wg show INTERFACE dump`, for programs that read it
+        #[arg(long, conflicts_with = "json")]
+        dump: bool,
+    },
+    /// Show a peer
+    Show {
+        /// Name or id
+        network: String,
+        /// Name or public key
+        peer: String,
     },
     /// Remove a peer
     Remove {
@@ -42,6 +54,12 @@ pub(super) struct Add {
     /// Make keys for it and print a wg-quick file for its side, with them
     #[arg(long)]
     export: bool,
+    /// The same as a QR code, for WireGuard's app on a phone
+    #[arg(long, conflicts_with_all = ["public_key", "json"])]
+    qr: bool,
+    /// Symmetric key mixed into the handshake, base64 [default with --export: a fresh one]
+    #[arg(long, value_name = "KEY")]
+    preshared_key: Option<String>,
     /// Where it is
     #[arg(long, value_name = "HOST:PORT")]
     endpoint: Option<String>,
@@ -60,9 +78,23 @@ pub(super) struct Add {
 pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Add(add) => self::add(context, add),
-        Verb::List { network } => context.show(context.get(&peers(network))?, list),
+        Verb::List { network, dump } => {
+            let command = |format| Command::PeerList {
+                network: network.clone(),
+                query: PeersQuery { format },
+            };
+            if *dump {
+                return print(&context.ask_text(&command(PeersFormat::WgDump))?);
+            }
+            context.show(context.ask(&command(PeersFormat::Json))?, list)
+        }
+        Verb::Show { network, peer } => {
+            let (network, peer) = (network.clone(), peer.clone());
+            context.show(context.ask(&Command::PeerShow { network, peer })?, one)
+        }
         Verb::Remove { network, peer } => {
-            let answer = context.ask("DELETE", &path(network, peer))?;
+            let (network, peer) = (network.clone(), peer.clone());
+            let answer = context.ask(&Command::PeerRemove { network, peer })?;
             context.show(answer, |peer: &Peer| {
                 Screen::sentence(&format!("peer {} is removed", display_name(peer)))
             })
@@ -71,7 +103,7 @@ pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
 }
 
 fn add(context: Context, add: &Add) -> Result<(), Failure> {
-    if add.public_key.is_none() && !add.export {
+    if add.public_key.is_none() && !(add.export || add.qr) {
         return Err(Failure::usage(
             "give the peer's key with --public-key, or have a configuration with fresh keys printed with --export",
         ));
@@ -79,15 +111,16 @@ fn add(context: Context, add: &Add) -> Result<(), Failure> {
     let body = AddPeer {
         name: Some(add.name.clone()),
         public_key: add.public_key.clone(),
-        preshared_key: None,
+        preshared_key: add.preshared_key.clone(),
         endpoint: add.endpoint.clone(),
         allowed_ips: add.allowed_ips.clone(),
         persistent_keepalive: add.keepalive,
         our_endpoint: add.our_endpoint.clone(),
         reserved: None,
     };
-    let answer = context.send("POST", &peers(&add.network), &body)?;
-    if context.json || !add.export {
+    let network = add.network.clone();
+    let answer = context.ask(&Command::PeerAdd { network, body })?;
+    if context.json || !(add.export || add.qr) {
         return context.show(answer, |added: &AddedPeer| list(&vec![added.peer.clone()]));
     }
     let added: AddedPeer = typed(answer)?;
@@ -96,15 +129,65 @@ fn add(context: Context, add: &Add) -> Result<(), Failure> {
         add.name,
         added.peer.allowed_ips.join(", ")
     ));
-    print(&added.config.unwrap_or_default())
+    let config = added.config.unwrap_or_default();
+    if add.our_endpoint.is_none()
+        && let Some(endpoint) = only_near(&config)
+    {
+        note(&format!(
+            "the peer finds this machine at {endpoint}, which works only near it; say where it is from outside with --our-endpoint"
+        ));
+    }
+    if add.qr {
+        let code = qr::lines(&config).ok_or_else(|| {
+            Failure::other("the configuration is too long for a QR code; use --export")
+        })?;
+        return print(&code);
+    }
+    print(&config)
 }
 
-fn peers(network: &str) -> String {
-    format!("{}/peers", network::path(network))
+/// The endpoint of an exported file, if it is an address that is not reached from everywhere.
+fn only_near(config: &str) -> Option<SocketAddr> {
+    let file = File::parse(config).ok()?;
+    let endpoint: SocketAddr = file.peers.first()?.endpoint.as_deref()?.parse().ok()?;
+    let near = match endpoint.ip() {
+        IpAddr::V4(v4) => {
+            // 100.64.0.0/10 is shared by customers of one provider (RFC 6598).
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_link_local() || v4.is_loopback() || shared
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    };
+    near.then_some(endpoint)
 }
 
-fn path(network: &str, peer: &str) -> String {
-    format!("{}/{}", peers(network), encode(peer))
+fn one(peer: &Peer) -> Screen {
+    let mut screen = Screen::new();
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+    screen.field("peer", Style::Plain, display_name(peer));
+    screen.field("public key", Style::Plain, &peer.public_key);
+    screen.field("addresses", Style::Plain, &peer.allowed_ips.join(", "));
+    screen.field("endpoint", Style::Plain, &or_none(peer.endpoint.clone()));
+    match peer.last_handshake {
+        Some(at) => {
+            let ago = format!("{} ago", span(since(at)));
+            screen.field("handshake", Style::Good, &ago);
+        }
+        None => screen.field("handshake", Style::Faint, "never"),
+    }
+    let transfer = format!(
+        "{} received, {} sent",
+        bytes(peer.rx_bytes),
+        bytes(peer.tx_bytes)
+    );
+    screen.field("transfer", Style::Plain, &transfer);
+    let keepalive = peer
+        .persistent_keepalive
+        .map(|seconds| format!("every {seconds} s"));
+    screen.field("keepalive", Style::Plain, &or_none(keepalive));
+    let preshared = if peer.has_preshared_key { "yes" } else { "no" };
+    screen.field("preshared", Style::Plain, preshared);
+    screen
 }
 
 fn list(all: &Vec<Peer>) -> Screen {

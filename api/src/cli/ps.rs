@@ -5,11 +5,12 @@ use super::human::{since, span};
 use super::output::{Context, Failure};
 use super::screen::Screen;
 use super::table::Table;
+use crate::command::Command;
 use crate::model::Container;
 
 /// Lists running containers.
 pub(super) fn run(context: Context) -> Result<(), Failure> {
-    context.show(context.get("/containers")?, screen)
+    context.show(context.ask(&Command::ContainerList {})?, screen)
 }
 
 fn screen(all: &Vec<Container>) -> Screen {

@@ -4,11 +4,12 @@
 use super::human::{count, span};
 use super::output::{Context, Failure};
 use super::screen::{Screen, Style};
+use crate::command::Command;
 use crate::model::Status;
 
 /// Shows what runs.
 pub(super) fn run(context: Context) -> Result<(), Failure> {
-    context.show(context.get("/status")?, screen)
+    context.show(context.ask(&Command::Status {})?, screen)
 }
 
 fn screen(status: &Status) -> Screen {

@@ -270,7 +270,7 @@ fn fill(template: &str, values: &[&String]) -> String {
 }
 
 /// Percent-decoding (RFC 3986 2.1); None if it is not UTF-8 or not complete.
-fn decode(part: &str) -> Option<String> {
+pub(crate) fn decode(part: &str) -> Option<String> {
     let mut bytes = part.bytes();
     let mut out = Vec::with_capacity(part.len());
     while let Some(byte) = bytes.next() {

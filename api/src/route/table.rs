@@ -11,7 +11,7 @@ use crate::answer::{Answer, Either, Reply, Text};
 use crate::command::{ApiError, Caller};
 use crate::model::{
     AddPeer, AddedPeer, Container, CreateNetwork, ExportQuery, ExportedNetwork, Health,
-    ImportNetwork, Imported, Network, Peer, Status, WgQuick,
+    ImportNetwork, Imported, Network, Peer, PeersQuery, Status, WgDump, WgQuick,
 };
 
 /// Other names of the first part of a path.
@@ -49,7 +49,8 @@ routes! {
     NetworkDelete = network_delete: DELETE "/networks/{network}" (network: String) -> Network;
 
     /// Peers of a network
-    PeerList = peer_list: GET "/networks/{network}/peers" (network: String) -> Vec<Peer>;
+    PeerList = peer_list: GET "/networks/{network}/peers" (network: String) query(query: PeersQuery)
+        -> Either<Vec<Peer>, Text<WgDump>>;
 
     /// Add a peer to a network
     ///

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
     AddPeer, AddedPeer, Container, CreateNetwork, ExportFormat, ExportQuery, ExportedNetwork,
-    Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, Route, Status, WgQuick,
+    Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, PeersFormat, PeersQuery, Route,
+    Status, WgDump, WgQuick,
 };
 use netcon_api::server::serve;
-use netcon_api::wgquick::File;
+use netcon_api::wgquick::{self, File};
 use netcon_api::{ApiError, Caller, Code, Command, Handler};
 use tokio::net::UnixListener;
 
@@ -125,10 +126,19 @@ impl Handler for Fake {
         found
     }
 
-    fn peer_list(&self, _: Caller, network: String) -> Result<Vec<Peer>, ApiError> {
-        let found = known(&network).map(|_| vec![peer("laptop")]);
-        self.note(Command::PeerList { network });
-        found
+    fn peer_list(
+        &self,
+        _: Caller,
+        network: String,
+        query: PeersQuery,
+    ) -> Result<Either<Vec<Peer>, Text<WgDump>>, ApiError> {
+        let found = known(&network);
+        self.note(Command::PeerList { network, query });
+        let peers = vec![peer("laptop")];
+        found.map(|network| match query.format {
+            PeersFormat::Json => Either::One(peers),
+            PeersFormat::WgDump => Either::Other(Text::new(wgquick::dump(&network, &peers))),
+        })
     }
 
     fn peer_add(&self, _: Caller, network: String, body: AddPeer) -> Result<AddedPeer, ApiError> {

@@ -98,7 +98,7 @@ fn every_route_becomes_its_command() {
         (
             "GET /networks/demo/peers",
             "",
-            "PeerList { network: \"demo\" }",
+            "PeerList { network: \"demo\", query: PeersQuery { format: Json } }",
         ),
         (
             "POST /networks/demo/peers",

@@ -86,6 +86,8 @@ fn json_for_programs() {
         &["--json", "network", "delete", "demo"],
         &["--json", "peer", "list", "demo"],
         &["--json", "peer", "add", "demo", "phone", "--export"],
+        &["--json", "peer", "show", "demo", "laptop"],
+        &["--json", "network", "export", "demo"],
         &["--json", "peer", "remove", "demo", "laptop"],
         &["--json", "ps"],
     ] {
@@ -163,11 +165,71 @@ fn arguments_arrive() {
         run(&supervisor.socket, &["network", "show", "a/../b?c#d %"], "");
     assert_eq!(code, 5);
     assert_eq!(
-        supervisor.fake.asked(),
-        [Command::NetworkShow {
+        supervisor.fake.asked().first(),
+        Some(&Command::NetworkShow {
             network: "a/../b?c#d %".into()
-        }]
+        })
     );
+}
+
+#[test]
+fn mistyped_names_are_recognised() {
+    let supervisor = Supervisor::start();
+    for (arguments, meant) in [
+        (&["network", "show", "dmeo"][..], "Did you mean demo?"),
+        (&["peer", "show", "dem", "laptop"], "Did you mean demo?"),
+        (&["peer", "remove", "Demo", "laptop"], "Did you mean demo?"),
+        (&["network", "export", "deom"], "Did you mean demo?"),
+        (&["netwrok", "list"], "'network'"),
+    ] {
+        let (code, _, errors) = run(&supervisor.socket, arguments, "");
+        assert!(matches!(code, 2 | 5), "{code}");
+        assert!(errors.contains(meant), "{arguments:?}: {errors}");
+    }
+    let (_, _, errors) = run(&supervisor.socket, &["network", "show", "production"], "");
+    assert!(!errors.contains("mean"), "{errors}");
+}
+
+#[test]
+fn networks_and_peers_are_written_for_other_tools() {
+    let supervisor = Supervisor::start();
+    let (code, config, errors) = run(&supervisor.socket, &["network", "export", "demo"], "");
+    assert_eq!((code, config.as_str()), (0, "[Interface]\n"));
+    assert!(errors.contains("private key"), "{errors}");
+    assert_eq!(
+        ok(&supervisor, &["peer", "list", "demo", "--dump"]),
+        "(hidden)\tAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\t9993\toff\n\
+         A/+BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\t(hidden)\t192.0.2.1:9993\t10.77.0.2/32\t0\t1234\t5000000\toff\n"
+    );
+    let peer = ok(&supervisor, &["peer", "show", "demo", "laptop"]);
+    assert!(
+        peer.contains("192.0.2.1:9993") && peer.contains("never"),
+        "{peer}"
+    );
+}
+
+#[test]
+fn a_qr_code_is_of_the_configuration() {
+    let supervisor = Supervisor::start();
+    let arguments = [
+        "peer",
+        "add",
+        "demo",
+        "phone",
+        "--qr",
+        "--our-endpoint",
+        "h:1",
+    ];
+    let (code, output, errors) = run(&supervisor.socket, &arguments, "");
+    assert_eq!(code, 0, "{errors}");
+    // 33 bytes need 25 by 25 modules; 4 of light on either side; two modules in each line.
+    assert_eq!(output.lines().count(), 17, "{output}");
+    assert!(
+        output
+            .lines()
+            .all(|line| line.starts_with("\x1b[30;107m") && line.ends_with("\x1b[0m"))
+    );
+    assert!(errors.contains("phone"), "{errors}");
 }
 
 #[test]

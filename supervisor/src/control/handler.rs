@@ -9,8 +9,8 @@ use crate::state::{InterfaceAddress, NetworkConfig, NetworkName, PeerEntry, WgQu
 use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
     AddPeer, AddedPeer, BrokenFile, Container, CreateNetwork, ExportFormat, ExportQuery,
-    ExportedNetwork, Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, Route, Status,
-    WgQuick,
+    ExportedNetwork, Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, PeersFormat,
+    PeersQuery, Route, Status, WgDump, WgQuick,
 };
 use netcon_api::wgquick::{self, File, Key, Prefix};
 use netcon_api::{ApiError, Caller, Code, Handler, openapi};
@@ -76,8 +76,20 @@ impl Handler for Service {
         Ok(self.view(&self.delete(&network)?))
     }
 
-    fn peer_list(&self, _caller: Caller, network: String) -> Result<Vec<Peer>, ApiError> {
-        Ok(self.peers(&self.network(&network)?))
+    fn peer_list(
+        &self,
+        _caller: Caller,
+        network: String,
+        query: PeersQuery,
+    ) -> Result<Either<Vec<Peer>, Text<WgDump>>, ApiError> {
+        let known = self.network(&network)?;
+        let peers = self.peers(&known);
+        Ok(match query.format {
+            PeersFormat::Json => Either::One(peers),
+            PeersFormat::WgDump => {
+                Either::Other(Text::new(wgquick::dump(&self.view(&known), &peers)))
+            }
+        })
     }
 
     fn peer_add(
