@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `netcon peer …`.
 
-use super::human::{bytes, since, span};
+use super::human::{bytes, count, since, span};
 use super::output::{Context, Failure, note, print, typed};
 use super::qr;
 use super::screen::{Screen, Style};
@@ -167,13 +167,27 @@ fn one(peer: &Peer) -> Screen {
     screen.field("peer", Style::Plain, display_name(peer));
     screen.field("public key", Style::Plain, &peer.public_key);
     screen.field("addresses", Style::Plain, &peer.allowed_ips.join(", "));
-    screen.field("endpoint", Style::Plain, &or_none(peer.endpoint.clone()));
+    let heard = if peer.endpoint_learned {
+        ", where it was heard from"
+    } else {
+        ""
+    };
+    let endpoint = format!("{}{heard}", or_none(peer.endpoint.clone()));
+    screen.field("endpoint", Style::Plain, &endpoint);
     match peer.last_handshake {
         Some(at) => {
             let ago = format!("{} ago", span(since(at)));
             screen.field("handshake", Style::Good, &ago);
         }
         None => screen.field("handshake", Style::Faint, "never"),
+    }
+    if peer.unanswered > 0 {
+        let tries = count(
+            usize::try_from(peer.unanswered).unwrap_or(usize::MAX),
+            "handshake",
+        );
+        let sentence = format!("{tries} without an answer: check its endpoint, port and firewall");
+        screen.field("unanswered", Style::Warning, &sentence);
     }
     let transfer = format!(
         "{} received, {} sent",
@@ -187,6 +201,9 @@ fn one(peer: &Peer) -> Screen {
     screen.field("keepalive", Style::Plain, &or_none(keepalive));
     let preshared = if peer.has_preshared_key { "yes" } else { "no" };
     screen.field("preshared", Style::Plain, preshared);
+    for (reason, number) in &peer.drops {
+        screen.field("dropped", Style::Warning, &format!("{number}: {reason}"));
+    }
     screen
 }
 

@@ -48,33 +48,19 @@ const NONE: &str = "(none)";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NetworkStatus;
+    use serde_json::json;
 
     #[test]
     fn columns_are_those_of_wg() {
-        let network = Network {
-            id: "1122334455667788".into(),
-            name: "demo".into(),
-            status: NetworkStatus::Ok,
-            failure: None,
-            mtu: 1420,
-            assigned_addresses: Vec::new(),
-            routes: Vec::new(),
-            public_key: "OWN=".into(),
-            listen_port: 9993,
-            peers: 2,
-        };
-        let quiet = Peer {
-            name: Some("a\tb".into()),
-            public_key: "A=".into(),
-            endpoint: None,
-            allowed_ips: Vec::new(),
-            persistent_keepalive: None,
-            has_preshared_key: false,
-            last_handshake: None,
-            rx_bytes: 0,
-            tx_bytes: 0,
-        };
+        let network: Network = serde_json::from_value(json!({
+            "id": "1122334455667788", "name": "demo", "status": "OK", "mtu": 1420, "assignedAddresses": [],
+            "routes": [], "publicKey": "OWN=", "listenPort": 9993, "peers": 2,
+        }))
+        .unwrap();
+        let quiet: Peer = serde_json::from_value(json!({
+            "name": "a\tb", "publicKey": "A=", "allowedIps": [], "hasPresharedKey": false, "rxBytes": 0, "txBytes": 0,
+        }))
+        .unwrap();
         let busy = Peer {
             public_key: "B=".into(),
             endpoint: Some("[2001:db8::1]:9993".into()),
