@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Recorded conversations with another implementation of the protocol: our messages must be the same bytes again, and
-//! theirs must still open.
+//! theirs must still open. vectors/generator records them.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -9,7 +9,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
-use netcon_overlay::{NotSent, Overlay, PrivateKey, Received};
+use netcon_overlay::{DropReason, NotSent, Overlay, PrivateKey, Received};
 
 const UNIX: Duration = Duration::from_secs(1_700_000_000);
 
@@ -51,7 +51,7 @@ fn preshared_byte(text: &str) -> Option<u8> {
 
 #[test]
 fn conversations_with_boringtun() {
-    let now = origin();
+    let mut now = origin();
     let from = "192.0.2.2:1".parse().unwrap();
     let mut overlay = Overlay::new([0; 32]);
     let (mut datagram, mut arrived, mut cases) = (Vec::new(), Vec::new(), 0);
@@ -75,9 +75,22 @@ fn conversations_with_boringtun() {
                     Received::Dropped(reason) => panic!("{reason:?}: {line}"),
                 };
             }
+            "refused" => {
+                let mut bytes = hex(rest);
+                let received = overlay.handle_datagram(now, UNIX, from, &mut bytes);
+                assert!(matches!(
+                    received,
+                    Received::Dropped(DropReason::CookieDemanded)
+                ));
+            }
             "packet" => assert_eq!(arrived, rest.as_bytes()),
+            "loaded" => overlay.set_under_load(true),
+            "after" => {
+                now += secs(rest.parse().unwrap());
+                overlay.handle_timeout(now, UNIX);
+            }
             _ => panic!("{line}"),
         }
     }
-    assert_eq!(cases, 4);
+    assert_eq!(cases, 6);
 }

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn sealed_garbage_is_not_handed_up() {
+    fn case_12_what_is_sealed_is_one_ip_packet_padded_or_not() {
         let (now, addr) = (origin(), "192.0.2.1:1".parse().unwrap());
         let mut sides = connected(now, addr);
         let mut packet = [0; 40];

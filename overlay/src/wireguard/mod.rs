@@ -4,6 +4,8 @@
 pub(crate) mod cookie;
 pub(crate) mod handshake;
 pub(crate) mod index;
+#[cfg(test)]
+mod known_answers;
 pub(crate) mod messages;
 pub(crate) mod noise;
 pub(crate) mod replay;

@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_end_both_directions() {
+    fn case_10_counters_end_both_directions() {
         let mut scene = Scene::new();
         scene.handshake(0, true);
         let counter = |scene: &mut Scene, number| {

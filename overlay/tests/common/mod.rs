@@ -100,6 +100,8 @@ pub struct Pair {
     pub now: Instant,
     pub sides: [Side; 2],
     pub link: Link,
+    /// How far each side's wall clock is behind.
+    pub behind: [Duration; 2],
     /// Every datagram ever sent.
     pub log: Vec<Datagram>,
     random: StdRng,
@@ -144,6 +146,7 @@ impl Pair {
             now,
             sides,
             link: GOOD,
+            behind: [Duration::ZERO; 2],
             log: Vec::new(),
             random,
             wire: BTreeMap::new(),
@@ -157,6 +160,11 @@ impl Pair {
         secs(1_700_000_000) + (self.now - self.start)
     }
 
+    /// The same by a side's own clock.
+    pub fn unix_of(&self, side: usize) -> Duration {
+        self.unix() - self.behind[side]
+    }
+
     /// Sends an IPv4 packet with `payload` to the other side.
     pub fn send(&mut self, side: usize, payload: &[u8]) -> Result<(), NotSent> {
         let packet = ipv4(self.sides[side].inner, self.sides[1 - side].inner, payload);
@@ -166,7 +174,7 @@ impl Pair {
     pub fn send_packet(&mut self, side: usize, packet: &[u8]) -> Result<(), NotSent> {
         let mut buf = vec![0xEE; Overlay::sealed_len(packet.len(), MTU)];
         buf[Overlay::HEADROOM..Overlay::HEADROOM + packet.len()].copy_from_slice(packet);
-        let (now, unix) = (self.now, self.unix());
+        let (now, unix) = (self.now, self.unix_of(side));
         let sealed =
             self.sides[side]
                 .overlay
@@ -210,7 +218,7 @@ impl Pair {
     /// Hands bytes to a side as if they came from `from`.
     pub fn inject(&mut self, side: usize, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
         let mut bytes = bytes.to_vec();
-        let (now, unix) = (self.now, self.unix());
+        let (now, unix) = (self.now, self.unix_of(side));
         let side = &mut self.sides[side];
         let dropped = match side.overlay.handle_datagram(now, unix, from, &mut bytes) {
             Received::Packet {
@@ -235,7 +243,7 @@ impl Pair {
             let mut out = Vec::new();
             for count in 0.. {
                 assert!(count < LIVELOCK, "side {side} sends for ever");
-                let (now, unix) = (self.now, self.unix());
+                let (now, unix) = (self.now, self.unix_of(side));
                 let Some(to) = self.sides[side].overlay.poll_transmit(now, unix, &mut out) else {
                     break;
                 };
@@ -263,9 +271,9 @@ impl Pair {
             moment = self.now;
             assert!(events < LIVELOCK, "nothing lets time pass");
             self.deliver();
-            let (now, unix) = (self.now, self.unix());
-            for side in &mut self.sides {
-                side.overlay.handle_timeout(now, unix);
+            for side in 0..2 {
+                let (now, unix) = (self.now, self.unix_of(side));
+                self.sides[side].overlay.handle_timeout(now, unix);
             }
             self.flush();
         }
