@@ -18,6 +18,7 @@ pub mod origin;
 mod page;
 pub mod route;
 pub mod server;
+pub mod token;
 pub mod wgquick;
 
 pub use command::{ApiError, Caller, Code, Command, Handler};

@@ -40,6 +40,16 @@ pub struct Health {
     pub version: String,
 }
 
+/// GET and POST /token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenView {
+    /// To be sent as `Authorization: Bearer` or `X-ZT1-Auth`.
+    pub token: String,
+    /// The file that holds it, readable by its user only.
+    pub path: String,
+}
+
 /// A file that is kept but not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -318,6 +328,16 @@ impl fmt::Debug for ImportNetwork {
             .field("config", &Hidden)
             .field("name", name)
             .field("fallback_name", fallback_name)
+            .finish()
+    }
+}
+
+impl fmt::Debug for TokenView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token: _, path } = self;
+        f.debug_struct("TokenView")
+            .field("token", &Hidden)
+            .field("path", path)
             .finish()
     }
 }

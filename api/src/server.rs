@@ -1,29 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! HTTP/1.1 on one accepted stream.
 //!
-//! [`serve`] owns a connection from its first byte to its end. A request passes, in this order: where it comes from
-//! ([`check_origin`]), its body, [`route::route`], [`dispatch`]. An error of any of them is an answer with the error's JSON.
+//! [`serve`] owns a connection from its first byte to its end. A request passes, in this order: who asks ([`Gate`]), where it
+//! comes from ([`check_origin`]), its body, [`route::route`], [`dispatch`]. An error of any of them is an answer with the error's JSON.
 //!
-//! Bounds: [`LARGEST_HEAD`] and [`HEAD_TIME`] for the head of a request, idle time before it included; [`MAX_BODY`] and
+//! Bounds: [`LARGEST_HEAD`] and [`Gate::head_time`] for the head of a request, idle time before it included; [`MAX_BODY`] and
 //! [`BODY_TIME`] for its body; [`WRITE_TIME`] for a client that does not take its answer. A connection that passes one of
 //! them is closed, after an answer where one is still possible. The caller of [`serve`] bounds the connections.
 
 mod body;
+mod gate;
 mod patient;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use self::body::Content;
+pub use self::gate::Gate;
 use self::patient::Patient;
 use crate::answer::{JSON, Reply};
 use crate::command::{ApiError, Code, ErrorBody};
@@ -33,8 +35,6 @@ use crate::route::{self, MAX_BODY, dispatch};
 
 /// Largest head of a request (request line and headers), in bytes.
 pub const LARGEST_HEAD: usize = 32 * 1024;
-/// Time for the head of a request to arrive, from the end of the one before.
-pub const HEAD_TIME: Duration = Duration::from_secs(30);
 /// Time for the body of a request to arrive.
 pub const BODY_TIME: Duration = Duration::from_secs(10);
 /// Longest time in which the client takes no byte of an answer.
@@ -43,31 +43,70 @@ pub const WRITE_TIME: Duration = Duration::from_secs(10);
 /// By this a client that is not understood tells a supervisor of another version.
 const SERVER: &str = concat!("netcon/", env!("CARGO_PKG_VERSION"));
 
-/// Serves a connection to its end. That the caller may ask has been established before.
+/// Serves a connection to its end.
 ///
 /// # Errors
 /// When the connection fails, or its client breaks HTTP or a bound of the head.
-pub async fn serve<S, H>(stream: S, caller: Caller, handler: Arc<H>) -> Result<(), hyper::Error>
+pub async fn serve<S, G, H>(stream: S, gate: G, handler: Arc<H>) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    G: Gate,
     H: Handler + ?Sized + 'static,
 {
+    let head_time = gate.head_time();
+    let gate = Arc::new(gate);
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = Arc::clone(&handler);
+        let gate = Arc::clone(&gate);
         async move {
             let target = request.uri().path().to_owned();
-            let reply = answer(request, caller, &*handler).await;
-            Ok::<_, Infallible>(response(&target, reply))
+            Ok::<_, Infallible>(match gate.admit(&credentials(request.headers())) {
+                Ok(caller) => {
+                    let reply = answer(request, caller, &*handler).await;
+                    response(&target, reply)
+                }
+                // Whoever may not ask learns nothing, not even what answers.
+                Err(error) => refused(error),
+            })
         }
     });
-    hyper::server::conn::http1::Builder::new()
+    let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(head_time)
         .max_buf_size(LARGEST_HEAD)
         // A client may say that it has nothing more to ask and still wants its answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service)
-        .await
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
+    let result = (&mut connection).await;
+    if result.as_ref().is_err_and(hyper::Error::is_timeout) {
+        let parts = connection.into_parts();
+        // Between requests nobody waits for an answer.
+        if !parts.read_buf.is_empty() {
+            let _may_be_gone = parts.io.into_inner().write_all(&too_slow()).await;
+        }
+    }
+    result
+}
+
+/// The tokens that a request presents, each of which must be right: `Authorization: Bearer`, and ZeroTier's `X-ZT1-Auth`.
+fn credentials(headers: &HeaderMap) -> Vec<&[u8]> {
+    const SCHEME: usize = "Bearer ".len();
+    let bearer = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
+        let (scheme, token) = value
+            .as_bytes()
+            .split_at_checked(SCHEME)
+            .unwrap_or_default();
+        // Another scheme presents no token of ours: none that is right.
+        if scheme.eq_ignore_ascii_case(b"Bearer ") {
+            token.trim_ascii()
+        } else {
+            b""
+        }
+    });
+    let zerotier = headers.get_all(HeaderName::from_static("x-zt1-auth"));
+    bearer
+        .chain(zerotier.iter().map(HeaderValue::as_bytes))
+        .collect()
 }
 
 async fn answer<H: Handler + ?Sized>(
@@ -203,6 +242,44 @@ fn response(target: &str, reply: Result<Reply, ApiError>) -> Response<Content> {
         headers.insert(header::ALLOW, methods);
     }
     response
+}
+
+/// The answer to a caller who may not ask.
+fn refused(error: ApiError) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(Full::default()));
+    *response.status_mut() =
+        StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    // Required with a 401 (RFC 9110, section 15.5.2).
+    if error.code == Code::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    // What it sends is not read.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    *response.body_mut() = refusal(error);
+    response
+}
+
+/// A whole answer to a head that does not come to its end.
+fn too_slow() -> Vec<u8> {
+    unasked(&ApiError::new(
+        Code::TooSlow,
+        "The request did not arrive in time.",
+    ))
+}
+
+/// A whole answer that refuses a client before its request is looked at, and ends the connection.
+#[must_use]
+pub fn unasked(error: &ApiError) -> Vec<u8> {
+    let body = serde_json::json!({ "error": error });
+    let body = format!("{body}\n");
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::FORBIDDEN);
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 fn refusal(error: ApiError) -> Content {

@@ -1,34 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The thread of the control API: HTTP on loopback and on the unix socket.
 //!
-//! Callers are known by uid, from the kernel: of a unix socket by its credentials (checked before
-//! the connection gets here), of a loopback connection by the owner of the other end (sock_diag).
-//! Whoever is not the user of this supervisor hears one sentence and nothing else.
+//! Callers are known by uid, from the kernel: of a unix socket by its credentials, of a loopback connection by the owner of
+//! the other end (sock_diag). The user of this supervisor may ask, and whoever presents its token; nobody else learns
+//! anything. A program in a network may not ask, whoever it runs as and whatever it presents: the other end of each loopback
+//! connection is looked for among the descriptors of containers, anew for each request (`gate`).
 //!
-//! Bounds: [`MOST_CONNECTIONS`] are served, further ones are closed at once; connections of
-//! strangers are counted apart, so that they cannot take the places.
+//! Bounds: each kind of caller has places of its own, so that none can keep another out; connections beyond them are closed
+//! at once, after an answer where it can be had without waiting.
 
+mod gate;
+
+use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use netcon_api::server::{Caller, serve};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use netcon_api::server::{serve, unasked};
+use netcon_api::{ApiError, Code};
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 
+use self::gate::{Guard, Who};
 use crate::control::{PeerCredentials, Service};
 use crate::sys::inet_diag;
 
-/// Connections served at the same time.
+/// Connections of the user on loopback that are served at the same time.
 pub const MOST_CONNECTIONS: usize = 256;
-/// Connections of strangers that are being told so.
-const MOST_STRANGERS: usize = 32;
-/// Time a stranger has to read that it is one.
-const STRANGERS_TIME: Duration = Duration::from_secs(2);
+/// The same on the unix socket.
+pub const MOST_UNIX: usize = 128;
+/// Connections of all strangers, and of one uid among them.
+pub const MOST_STRANGERS: usize = 32;
+const MOST_OF_ONE: usize = 8;
 /// Unix connections between the admission and this thread.
 const WAITING: usize = 64;
 
@@ -37,7 +43,7 @@ const WAITING: usize = 64;
 pub struct UnixHttp(mpsc::Sender<(UnixStream, PeerCredentials)>);
 
 impl UnixHttp {
-    /// Gives the API a connection whose peer is entitled to it. Closed when too many wait.
+    /// Gives the API a connection whose peer is no task of a container. Closed when too many wait.
     pub fn accept(&self, stream: UnixStream, peer: PeerCredentials) {
         if self.0.try_send((stream, peer)).is_err() {
             tracing::warn!(
@@ -56,7 +62,7 @@ pub fn start(service: Arc<Service>, listeners: Vec<TcpListener>) -> io::Result<U
     start_for(nix::unistd::geteuid().as_raw(), service, listeners)
 }
 
-/// Starts the thread; on loopback `user` is served and nobody else.
+/// Starts the thread; `user` is served, and nobody else without the token.
 ///
 /// # Errors
 /// As [`start`].
@@ -79,8 +85,10 @@ pub fn start_for(
     let places = Places {
         user,
         service,
-        served: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        loopback: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        unix: Arc::new(Semaphore::new(MOST_UNIX)),
         strangers: Arc::new(Semaphore::new(MOST_STRANGERS)),
+        of_one: Arc::default(),
     };
     thread::Builder::new()
         .name("api".to_owned())
@@ -92,8 +100,34 @@ pub fn start_for(
 struct Places {
     user: u32,
     service: Arc<Service>,
-    served: Arc<Semaphore>,
+    loopback: Arc<Semaphore>,
+    unix: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
+    /// Connections of each stranger; at most [`MOST_STRANGERS`] entries.
+    of_one: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+/// A stranger's place beside its permit; given back when dropped.
+struct Seat {
+    uid: u32,
+    of_one: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut of_one = counted(&self.of_one);
+        if let Some(count) = of_one.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                of_one.remove(&self.uid);
+            }
+        }
+    }
+}
+
+fn counted(of_one: &Mutex<HashMap<u32, usize>>) -> MutexGuard<'_, HashMap<u32, usize>> {
+    // Every change is a single step.
+    of_one.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn run(
@@ -109,7 +143,7 @@ async fn run(
             .set_nonblocking(true)
             .and_then(|()| tokio::net::UnixStream::from_std(stream));
         match stream {
-            Ok(stream) => places.serve(stream, Caller { uid: peer.uid }),
+            Ok(stream) => places.serve(stream, places.who(peer.uid, None)),
             Err(error) => tracing::debug!(%error, "a unix connection was lost"),
         }
     }
@@ -118,7 +152,6 @@ async fn run(
 }
 
 async fn accept_tcp(places: Places, listener: tokio::net::TcpListener) {
-    let ours = places.user;
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -133,70 +166,92 @@ async fn accept_tcp(places: Places, listener: tokio::net::TcpListener) {
             .local_addr()
             .and_then(|local| inet_diag::owner(peer, local));
         match owner {
-            Ok(Some(uid)) if uid == ours => places.serve(stream, Caller { uid }),
-            Ok(Some(uid)) => places.refuse(
-                stream,
-                format!("This netcon-supervisor belongs to uid {ours}; you are uid {uid}."),
-            ),
+            Ok(Some(owner)) => {
+                places.serve(stream, places.who(owner.uid, Some(owner.inode)));
+            }
             Ok(None) => tracing::debug!("a loopback connection ended before it was known"),
             Err(error) => {
                 tracing::warn!(%error, "cannot tell who connects on loopback");
-                places.refuse(
-                    stream,
-                    format!(
-                        "The netcon-supervisor cannot tell who you are ({error}); use its unix socket."
-                    ),
-                );
+                places.serve(stream, Who::Unknown);
             }
         }
     }
 }
 
 impl Places {
-    fn serve<S>(&self, stream: S, caller: Caller)
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let Ok(place) = Arc::clone(&self.served).try_acquire_owned() else {
-            tracing::warn!("too many connections to the API; one was closed");
-            return;
+    /// What to think of a caller; `inode` is of its end of a loopback connection.
+    fn who(&self, uid: u32, inode: Option<u64>) -> Who {
+        match (uid == self.user, inode) {
+            (true, inode) => Who::Owner { uid, inode },
+            (false, inode) => Who::Stranger { uid, inode },
+        }
+    }
+
+    fn serve(&self, stream: impl Connection, who: Who) {
+        let (places, seat) = match who {
+            Who::Owner { inode: None, .. } => (&self.unix, None),
+            Who::Owner { inode: Some(_), .. } => (&self.loopback, None),
+            Who::Stranger { uid, .. } => match self.seat(uid) {
+                Some(seat) => (&self.strangers, Some(seat)),
+                None => return stream.turn_away(),
+            },
+            Who::Unknown => (&self.strangers, None),
+        };
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+            tracing::debug!("too many connections to the API; one was closed");
+            return stream.turn_away();
         };
         let service = Arc::clone(&self.service);
+        let guard = Guard::new(Arc::clone(&service), who);
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, caller, service).await {
+            if let Err(error) = serve(stream, guard, service).await {
                 tracing::debug!(%error, "a connection to the API failed");
             }
-            drop(place);
+            drop((place, seat));
         });
     }
 
-    fn refuse(&self, mut stream: tokio::net::TcpStream, sentence: String) {
-        tracing::debug!(sentence, "a caller was refused");
-        let Ok(place) = Arc::clone(&self.strangers).try_acquire_owned() else {
-            return;
-        };
-        tokio::spawn(async move {
-            let farewell = async {
-                stream.write_all(&forbidden(&sentence)).await?;
-                stream.shutdown().await?;
-                // Closing with its request unread would take the answer away from it.
-                let mut unread = [0; 4096];
-                while stream.read(&mut unread).await? > 0 {}
-                io::Result::Ok(())
-            };
-            let _strangers_problem = tokio::time::timeout(STRANGERS_TIME, farewell).await;
-            drop(place);
-        });
+    /// One more connection of this stranger, if it may have one.
+    fn seat(&self, uid: u32) -> Option<Seat> {
+        let mut of_one = counted(&self.of_one);
+        let count = of_one.entry(uid).or_insert(0);
+        if *count >= MOST_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        let of_one = Arc::clone(&self.of_one);
+        Some(Seat { uid, of_one })
     }
+}
+
+/// A stream of either kind.
+trait Connection:
+    tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sized + 'static
+{
+    /// Says that there is no place, as far as that can be said without waiting, and closes.
+    fn turn_away(self);
+}
+
+impl Connection for tokio::net::TcpStream {
+    fn turn_away(self) {
+        let _best_effort = self.try_write(&busy());
+    }
+}
+
+impl Connection for tokio::net::UnixStream {
+    fn turn_away(self) {
+        let _best_effort = self.try_write(&busy());
+    }
+}
+
+fn busy() -> Vec<u8> {
+    unasked(&ApiError::new(
+        Code::Busy,
+        "There are too many connections to the netcon-supervisor.",
+    ))
 }
 
 /// A whole HTTP answer that refuses a caller before its request is looked at.
 pub(crate) fn forbidden(sentence: &str) -> Vec<u8> {
-    let body = serde_json::json!({"error": {"code": "forbidden", "message": sentence}});
-    let body = format!("{body}\n");
-    format!(
-        "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+    unasked(&ApiError::new(Code::Forbidden, sentence))
 }

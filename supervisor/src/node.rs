@@ -443,6 +443,20 @@ impl Runtime for Running {
         Some(self.0.container(container)?.network.name.clone())
     }
 
+    fn network_of_socket(&self, inode: u64) -> Option<String> {
+        let tasks = &self.0.tasks;
+        let connected = tasks.connected_from(inode);
+        let holds = |container: &Arc<Container>| {
+            connected == Some(container.id)
+                || tasks
+                    .of_container(container.id, SEARCH_PROCESSES)
+                    .into_iter()
+                    .any(|pid| task::find_socket(pid, inode, SEARCH_FDS).is_some())
+        };
+        let found = self.0.running().into_iter().find(holds)?;
+        Some(found.network.name.clone())
+    }
+
     fn start_container(
         &self,
         admission: Admission,

@@ -4,6 +4,7 @@
 //! ```text
 //! <state directory>/           owned by this user, writable by nobody else
 //!   lock                       held (flock(2)) while a supervisor uses the directory
+//!   token                      0600; whoever knows it may use the control API
 //!   networks/                  0700
 //!     <name>.json              0600; the network, its private key and its peers
 //! ```
@@ -15,6 +16,7 @@
 mod atomic;
 mod keys;
 mod network;
+mod token;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -127,6 +129,7 @@ impl StateDir {
         check_directory(&networks)?;
         let lock = take_lock(root)?;
         atomic::remove_leftovers(&networks);
+        atomic::remove_leftovers(root);
         Ok(Self {
             root: root.to_path_buf(),
             networks,

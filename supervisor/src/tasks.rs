@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which processes live in which container. `connect` is trapped, so a task that can reach a unix socket has been seen.
+//! Which processes live in which container, and which sockets of the host they have connected. `connect` is trapped, so a
+//! task that can reach a socket of the supervisor has been seen.
 
 use crate::sys::task;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Processes seen by a receiver. Entries of dead processes are told by their start time and dropped with the container or
 /// by [`Tasks::sweep`].
 #[derive(Debug, Default)]
-pub struct Tasks(Mutex<HashMap<u32, Seen>>);
+pub struct Tasks {
+    seen: Mutex<HashMap<u32, Seen>>,
+    /// Inode and container, oldest first; at most [`MOST_CONNECTED`], the oldest goes.
+    connected: Mutex<VecDeque<(u64, u64)>>,
+}
+
+/// Host sockets that are remembered.
+const MOST_CONNECTED: usize = 1024;
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
@@ -42,8 +50,29 @@ impl Tasks {
             .collect()
     }
 
+    /// Notes that a task is about to connect a socket that is not ours.
+    pub fn connects(&self, inode: u64, container: u64) {
+        let mut connected = self.connected();
+        connected.retain(|&(other, _)| other != inode);
+        if connected.len() >= MOST_CONNECTED {
+            connected.pop_front();
+        }
+        connected.push_back((inode, container));
+    }
+
+    /// The container that has connected a socket of the host.
+    pub fn connected_from(&self, inode: u64) -> Option<u64> {
+        let connected = self.connected();
+        connected
+            .iter()
+            .rev()
+            .find(|&&(other, _)| other == inode)
+            .map(|&(_, container)| container)
+    }
+
     /// Forgets a container.
     pub fn forget(&self, container: u64) {
+        self.connected().retain(|&(_, of)| of != container);
         let mut map = self.lock();
         map.retain(|_, seen| seen.container != container);
         map.shrink_to_fit();
@@ -64,6 +93,33 @@ impl Tasks {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Seen>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connected(&self) -> MutexGuard<'_, VecDeque<(u64, u64)>> {
+        self.connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connected_sockets_are_remembered_up_to_a_bound() {
+        let tasks = Tasks::default();
+        for inode in 0..MOST_CONNECTED as u64 {
+            tasks.connects(inode, 7);
+        }
+        tasks.connects(0, 8);
+        tasks.connects(5000, 7);
+        assert_eq!(tasks.connected_from(0), Some(8));
+        assert_eq!(tasks.connected_from(1), None);
+        assert_eq!(tasks.connected_from(5000), Some(7));
+        tasks.forget(7);
+        assert_eq!(tasks.connected_from(5000), None);
+        assert_eq!(tasks.connected_from(0), Some(8));
     }
 }

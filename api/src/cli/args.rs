@@ -38,6 +38,12 @@ pub(super) enum Cli {
     Peer(peer::Verb),
     /// List running containers
     Ps,
+    /// Print the token by which others may use the control API
+    Token {
+        /// Make a new one; the old one is worth nothing from then on
+        #[arg(long)]
+        rotate: bool,
+    },
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod status;
 mod suggest;
 mod table;
 mod terminal;
+mod token;
 
 use self::args::{Args, Cli};
 use self::output::{Context, Failure, note};
@@ -40,5 +41,6 @@ fn run(args: &Args) -> Result<(), Failure> {
         Cli::Network(verb) => network::run(context, verb),
         Cli::Peer(verb) => peer::run(context, verb),
         Cli::Ps => ps::run(context),
+        Cli::Token { rotate } => token::run(context, *rotate),
     }
 }

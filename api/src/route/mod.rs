@@ -203,6 +203,13 @@ fn part<T: std::str::FromStr>(text: Option<&&str>) -> Result<T, ApiError> {
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // serde would take the fields from a list, too.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::new(
+            Code::Invalid,
+            "The request is not understood: its body must be a JSON object.",
+        ));
+    }
     serde_json::from_slice(body).map_err(|error| refused(&error))
 }
 

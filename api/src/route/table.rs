@@ -11,7 +11,7 @@ use crate::answer::{Answer, Either, Reply, Text};
 use crate::command::{ApiError, Caller};
 use crate::model::{
     AddPeer, AddedPeer, Container, CreateNetwork, ExportQuery, ExportedNetwork, Health,
-    ImportNetwork, Imported, Network, Peer, PeersQuery, Status, WgDump, WgQuick,
+    ImportNetwork, Imported, Network, Peer, PeersQuery, Status, TokenView, WgDump, WgQuick,
 };
 
 /// Other names of the first part of a path.
@@ -28,6 +28,12 @@ routes! {
     ///
     /// OpenAPI 3.1, written from the declaration by which requests are routed.
     Openapi = openapi: GET "/openapi.json" -> serde_json::Value;
+
+    /// The token by which others may ask
+    TokenShow = token_show: GET "/token" -> TokenView;
+
+    /// Make a new token; the old one is worth nothing from then on
+    TokenRotate = token_rotate: POST "/token" -> TokenView;
 
     /// All networks
     NetworkList = network_list: GET "/networks" -> Vec<Network>;

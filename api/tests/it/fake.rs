@@ -5,14 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
     AddPeer, AddedPeer, Container, CreateNetwork, ExportFormat, ExportQuery, ExportedNetwork,
     Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, PeersFormat, PeersQuery, Route,
-    Status, WgDump, WgQuick,
+    Status, TokenView, WgDump, WgQuick,
 };
-use netcon_api::server::serve;
+use netcon_api::server::{Gate, serve};
 use netcon_api::wgquick::{self, File};
 use netcon_api::{ApiError, Caller, Code, Command, Handler};
 use tokio::net::UnixListener;
@@ -32,6 +33,27 @@ impl Fake {
     pub(crate) fn asked(&self) -> Vec<Command> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
+}
+
+/// Lets everybody in who presents no token, or this one.
+pub(crate) struct Open;
+
+impl Gate for Open {
+    fn admit(&self, tokens: &[&[u8]]) -> Result<Caller, ApiError> {
+        if tokens.iter().all(|token| *token == token_bytes()) {
+            Ok(Caller { uid: 1000 })
+        } else {
+            Err(ApiError::new(Code::Unauthorized, "The token is wrong."))
+        }
+    }
+
+    fn head_time(&self) -> Duration {
+        Duration::from_millis(500)
+    }
+}
+
+fn token_bytes() -> Vec<u8> {
+    token().token.into_bytes()
 }
 
 fn known(name: &str) -> Result<Network, ApiError> {
@@ -69,6 +91,16 @@ impl Handler for Fake {
     fn openapi(&self, _: Caller) -> Result<serde_json::Value, ApiError> {
         self.note(Command::Openapi {});
         Ok(netcon_api::openapi::document())
+    }
+
+    fn token_show(&self, _: Caller) -> Result<TokenView, ApiError> {
+        self.note(Command::TokenShow {});
+        Ok(token())
+    }
+
+    fn token_rotate(&self, _: Caller) -> Result<TokenView, ApiError> {
+        self.note(Command::TokenRotate {});
+        Ok(token())
     }
 
     fn network_list(&self, _: Caller) -> Result<Vec<Network>, ApiError> {
@@ -217,6 +249,13 @@ fn peer(name: &str) -> Peer {
     }
 }
 
+fn token() -> TokenView {
+    TokenView {
+        token: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".into(),
+        path: "/state/token".into(),
+    }
+}
+
 fn container() -> Container {
     Container {
         id: 7,
@@ -253,7 +292,7 @@ impl Supervisor {
             runtime().block_on(async move {
                 let listener = UnixListener::from_std(listener).unwrap();
                 while let Ok((stream, _unnamed)) = listener.accept().await {
-                    tokio::spawn(serve(stream, Caller { uid: 1000 }, Arc::clone(&served)));
+                    tokio::spawn(serve(stream, Open, Arc::clone(&served)));
                 }
             });
         });

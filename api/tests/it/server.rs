@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 
-use netcon_api::Caller;
 use netcon_api::route::MAX_BODY;
 use netcon_api::server::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fake::Fake;
+use crate::fake::{Fake, Open};
 
 /// The answer to what a client sends; with `hang_up` it says that it sends no more.
 async fn exchange(request: &str, hang_up: bool) -> String {
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
-    let served = tokio::spawn(serve(theirs, Caller { uid: 1 }, Arc::new(Fake::default())));
+    let served = tokio::spawn(serve(theirs, Open, Arc::new(Fake::default())));
     ours.write_all(request.as_bytes()).await.unwrap();
     if hang_up {
         ours.shutdown().await.unwrap();
@@ -125,4 +124,40 @@ async fn half_a_body_is_no_body() {
     let answer = exchange(request, true).await;
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     assert!(answer.contains("not complete"), "{answer}");
+}
+
+#[tokio::test]
+async fn every_token_that_is_presented_counts() {
+    let right = "A".repeat(43);
+    for (headers, status) in [
+        (format!("authorization: Bearer {right}\r\n"), 200),
+        (format!("authorization: bearer  {right}\r\n"), 200),
+        (format!("x-zt1-auth: {right}\r\n"), 200),
+        ("x-zt1-auth: wrong\r\n".to_owned(), 401),
+        (format!("authorization: Basic {right}\r\n"), 401),
+        ("authorization:\r\n".to_owned(), 401),
+        (
+            format!("authorization: Bearer {right}\r\nx-zt1-auth: wrong\r\n"),
+            401,
+        ),
+    ] {
+        let answer = ask("GET /health", &format!("host: localhost\r\n{headers}")).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{headers}: {answer}"
+        );
+        if status == 401 {
+            assert!(answer.contains("www-authenticate: Bearer\r\n"), "{answer}");
+            assert!(!answer.contains("server:"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn half_a_head_is_told_and_silence_is_not() {
+    let answer = exchange("GET /health HTTP/1.1\r\nhost:", false).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("\"code\":\"too_slow\""), "{answer}");
+    let answer = exchange("", false).await;
+    assert_eq!(answer, "");
 }

@@ -2,7 +2,7 @@
 //! The control API's commands, done by the [`Service`]; its values as JSON.
 
 use super::service::{
-    ControlError, ImportedNetwork, Known, NewNetwork, NewPeer, PeerExport, Service,
+    ControlError, ImportedNetwork, Known, NewNetwork, NewPeer, PeerExport, Service, no_peer,
 };
 use crate::clock;
 use crate::state::{InterfaceAddress, NetworkConfig, NetworkName, PeerEntry, WgQuickSettings};
@@ -10,8 +10,9 @@ use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
     AddPeer, AddedPeer, BrokenFile, Container, CreateNetwork, ExportFormat, ExportQuery,
     ExportedNetwork, Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, PeersFormat,
-    PeersQuery, Route, Status, WgDump, WgQuick,
+    PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
 };
+use netcon_api::token::Token;
 use netcon_api::wgquick::{self, File, Key, Prefix};
 use netcon_api::{ApiError, Caller, Code, Handler, openapi};
 use std::collections::BTreeMap;
@@ -32,6 +33,14 @@ impl Handler for Service {
 
     fn openapi(&self, _caller: Caller) -> Result<serde_json::Value, ApiError> {
         Ok(openapi::document())
+    }
+
+    fn token_show(&self, _caller: Caller) -> Result<TokenView, ApiError> {
+        Ok(self.token_view(&self.token()))
+    }
+
+    fn token_rotate(&self, _caller: Caller) -> Result<TokenView, ApiError> {
+        Ok(self.token_view(&self.rotate_token()?))
     }
 
     fn network_list(&self, _caller: Caller) -> Result<Vec<Network>, ApiError> {
@@ -103,12 +112,10 @@ impl Handler for Service {
 
     fn peer_show(&self, _caller: Caller, network: String, peer: String) -> Result<Peer, ApiError> {
         let known = self.network(&network)?;
-        let entry = known.config.peer(&peer).ok_or_else(|| {
-            ApiError::new(
-                Code::NotFound,
-                format!("Network {} has no peer {peer}.", known.config.name),
-            )
-        })?;
+        let entry = known
+            .config
+            .peer(&peer)
+            .ok_or_else(|| no_peer(&known.config, &peer))?;
         let status = self
             .runtime()
             .peer(known.config.name.as_str(), &entry.public_key);
@@ -151,6 +158,13 @@ impl From<ControlError> for ApiError {
 }
 
 impl Service {
+    fn token_view(&self, token: &Token) -> TokenView {
+        TokenView {
+            token: token.expose().to_owned(),
+            path: self.token_file().display().to_string(),
+        }
+    }
+
     fn status_view(&self) -> Status {
         let broken_files = self
             .broken()

@@ -51,6 +51,10 @@ pub trait Runtime: Send + Sync {
     /// trapped, so a task that reached the socket has been seen by its container's receiver.
     fn network_of(&self, pid: u32) -> Option<String>;
 
+    /// The network of a container whose programs hold, or have connected, the host socket with this inode: one that they
+    /// were given from outside. Looks at a bounded number of descriptors.
+    fn network_of_socket(&self, inode: u64) -> Option<String>;
+
     /// Takes over a container: tries the notification fd with the probe call of the filtered
     /// thread and a memory read, then serves it until its last task ends.
     ///

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use netcon_api::token::Token;
 use netcon_overlay::{PeerConfig, PrivateKey};
 
 use super::addresses;
@@ -27,11 +28,13 @@ use crate::sys::random;
 use resolved::ResolvedPeers;
 
 pub use admit::Admitted;
+pub(super) use peers::no_peer;
 pub use peers::{AddedPeer, NewPeer, PeerExport};
 
 /// Answers the control API and admits containers; owns the state directory.
 pub struct Service {
     state: StateDir,
+    token: RwLock<Token>,
     shared: Arc<Shared>,
     resolver: Resolver,
     udp_port: u16,
@@ -118,12 +121,19 @@ impl Service {
         udp_port: u16,
     ) -> Result<Self, StateError> {
         let loaded = state.load()?;
+        let random = random::bytes().map_err(|error| StateError::Io {
+            action: "make",
+            path: state.token_file(),
+            error,
+        })?;
+        let token = state.token(Token::from_random(random))?;
         let shared = Arc::new(Shared {
             runtime,
             tables: Mutex::new(Tables::default()),
         });
         let service = Self {
             state,
+            token: RwLock::new(token),
             resolver: Resolver::start(ResolvedPeers::new(Arc::clone(&shared))),
             shared,
             udp_port,
@@ -168,6 +178,38 @@ impl Service {
     #[must_use]
     pub fn state_directory(&self) -> PathBuf {
         self.state.path().to_path_buf()
+    }
+
+    /// Whether somebody presents the control API's token.
+    #[must_use]
+    pub fn is_token(&self, presented: &[u8]) -> bool {
+        self.token().is(presented)
+    }
+
+    /// The control API's token.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        let token = self.token.read();
+        token.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.state.token_file()
+    }
+
+    /// Makes a new token; the old one is worth nothing from now on.
+    ///
+    /// # Errors
+    /// [`ControlError::Failed`]; the old one is then as good as before.
+    pub fn rotate_token(&self) -> Result<Token, ControlError> {
+        let fresh = Token::from_random(random::bytes().map_err(no_random)?);
+        let mut token = self.token.write().unwrap_or_else(PoisonError::into_inner);
+        self.state.save_token(&fresh).map_err(failed)?;
+        *token = fresh.clone();
+        tracing::info!("the control API has a new token");
+        Ok(fresh)
     }
 
     /// When the service started.

@@ -8,9 +8,10 @@ use std::str::FromStr;
 use netcon_overlay::PublicKey;
 use serde::de::{Deserialize, Deserializer, Error};
 
-/// A public key as people write it: base64, or the same with `-` and `_` as in a URL.
+/// A public key as people write it: base64, or the same as in a URL, with `-` and `_` and perhaps without `=`.
 pub(super) fn parse_public(text: &str) -> Result<PublicKey, netcon_overlay::KeyError> {
-    text.replace('-', "+").replace('_', "/").parse()
+    let padded = format!("{}=", text.trim_end_matches('='));
+    padded.replace('-', "+").replace('_', "/").parse()
 }
 
 fn parse<'de, T, D>(deserializer: D) -> Result<T, D::Error>

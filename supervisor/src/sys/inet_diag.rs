@@ -11,12 +11,20 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-/// The uid that made the socket with address `local` that is connected to `remote`, in our user
-/// namespace. None when there is no such socket in our network namespace, or nobody holds it any more.
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Who made the socket, in our user namespace.
+    pub uid: u32,
+    /// Its number: `socket:[inode]` in /proc.
+    pub inode: u64,
+}
+
+/// The owner of the socket with address `local` that is connected to `remote`. None when there is no such socket in our network namespace, or nobody holds it any more.
 ///
 /// # Errors
 /// Whatever the kernel said; also when it has no inet_diag.
-pub fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<u32>> {
+pub fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Owner>> {
     let request = request(local, remote)?;
     let netlink = socket(
         AddressFamily::Netlink,
@@ -94,7 +102,7 @@ fn padded(octets: &[u8; 4]) -> [u8; 16] {
     bytes
 }
 
-fn parse(answer: &[u8], local: u16, remote: u16) -> io::Result<Option<u32>> {
+fn parse(answer: &[u8], local: u16, remote: u16) -> io::Result<Option<Owner>> {
     let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let kind = u16::from_ne_bytes(field(answer, 4).ok_or_else(short)?);
     if i32::from(kind) == libc::NLMSG_ERROR {
@@ -116,9 +124,10 @@ fn parse(answer: &[u8], local: u16, remote: u16) -> io::Result<Option<u32>> {
     if !HELD.contains(&state) || inode == 0 || message[4..8] != ports[..] {
         return Ok(None);
     }
-    Ok(Some(u32::from_ne_bytes(
-        field(message, 64).ok_or_else(short)?,
-    )))
+    Ok(Some(Owner {
+        uid: u32::from_ne_bytes(field(message, 64).ok_or_else(short)?),
+        inode: inode.into(),
+    }))
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -128,6 +137,7 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -142,12 +152,38 @@ mod tests {
             let (server, peer) = listener.accept().unwrap();
             let here = server.local_addr().unwrap();
             let uid = nix::unistd::geteuid().as_raw();
-            assert_eq!(owner(peer, here).unwrap(), Some(uid));
+            let inode = crate::sys::unix::inode(client.as_fd()).unwrap();
+            let ours = Some(Owner { uid, inode });
+            assert_eq!(owner(peer, here).unwrap(), ours);
             client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(owner(peer, here).unwrap(), Some(uid));
+            assert_eq!(owner(peer, here).unwrap(), ours);
             drop(client);
             assert_eq!(owner(peer, here).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn a_mapped_address_is_found_too() {
+        use nix::sys::socket::{SockaddrIn6, connect};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let Ok(client) = socket(
+            AddressFamily::Inet6,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        ) else {
+            return;
+        };
+        let mapped = std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+        let to = std::net::SocketAddrV6::new(mapped, port, 0, 0);
+        connect(client.as_raw_fd(), &SockaddrIn6::from(to)).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        let found = owner(peer, server.local_addr().unwrap()).unwrap().unwrap();
+        assert_eq!(
+            found.inode,
+            crate::sys::unix::inode(client.as_fd()).unwrap()
+        );
     }
 
     #[test]

@@ -196,6 +196,10 @@ pub fn handle(
                 if node.tasks.note(call.tid, container.id).is_none() {
                     return Verdict::Fail(Errno::EPERM);
                 }
+                // Over a host socket that was given to it, it may lead to the supervisor's port.
+                if let Ok(Some(inode)) = task::socket_inode(call.tid, int(args[0])) {
+                    node.tasks.connects(inode, container.id);
+                }
             }
             Verdict::Proceed
         }

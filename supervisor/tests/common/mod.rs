@@ -21,8 +21,12 @@ pub(crate) struct Seen {
     pub(crate) networks: BTreeMap<String, Vec<PeerConfig>>,
     /// Containers that were started.
     pub(crate) containers: Vec<(Admission, u32)>,
+    /// Containers that run.
+    pub(crate) running: Vec<ContainerView>,
     /// Process → network: tasks of containers.
     pub(crate) inside: BTreeMap<u32, String>,
+    /// Host socket → network: held by programs of containers.
+    pub(crate) sockets_inside: BTreeMap<u64, String>,
     /// What the overlay says of peers.
     pub(crate) status: Vec<PeerStatus>,
     /// The next start fails with this.
@@ -85,11 +89,15 @@ impl Runtime for Fake {
     }
 
     fn containers(&self) -> Vec<ContainerView> {
-        Vec::new()
+        self.seen().running.clone()
     }
 
     fn network_of(&self, pid: u32) -> Option<String> {
         self.seen().inside.get(&pid).cloned()
+    }
+
+    fn network_of_socket(&self, inode: u64) -> Option<String> {
+        self.seen().sockets_inside.get(&inode).cloned()
     }
 
     fn start_container(
@@ -140,4 +148,9 @@ pub(crate) fn service(folder: &Folder) -> (Arc<Service>, Arc<Fake>) {
         Arc::new(Service::start(state, runtime, 9993).unwrap()),
         fake,
     )
+}
+
+/// Number of a socket.
+pub(crate) fn inode(socket: impl std::os::fd::AsFd) -> u64 {
+    netcon_supervisor::sys::unix::inode(socket.as_fd()).unwrap()
 }

@@ -54,7 +54,8 @@ pub(crate) fn network() {
     let (mut server, peer) = listener.accept().unwrap();
     let here = server.local_addr().unwrap();
     let me = nix::unistd::geteuid().as_raw();
-    assert_eq!(sys::inet_diag::owner(peer, here).unwrap(), Some(me));
+    let owner = sys::inet_diag::owner(peer, here).unwrap();
+    assert_eq!(owner.map(|owner| owner.uid), Some(me));
     client.write_all(b"hello").unwrap();
     assert_eq!(sys::ioctl::input_queue(server.as_fd()).unwrap_or(5), 5);
     assert_eq!(sys::ioctl::output_queue(client.as_fd()).unwrap(), 0);

@@ -95,6 +95,42 @@ def control(w):
     true("sneaky" not in names, names)
 
 
+# Outside: makes a host socket, connected to the control API or not, and becomes the shim. Inside: asks over it.
+OUTSIDE = (
+    "import os,socket,sys\n"
+    "family,how,port=socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET,sys.argv[2],int(sys.argv[3])\n"
+    "s=socket.socket(family)\n"
+    "if how=='connected': s.connect((sys.argv[1],port))\n"
+    "os.set_inheritable(s.fileno(),True)\n"
+    "inside=sys.argv[4:]\n"
+    "os.execv(inside[0],[*inside,str(s.fileno()),sys.argv[1],how,str(port)])\n"
+)
+INSIDE = (
+    "import socket,sys\n"
+    "s=socket.socket(fileno=int(sys.argv[1]))\n"
+    "if sys.argv[3]=='fresh': s.connect((sys.argv[2],int(sys.argv[4])))\n"
+    "s.sendall(b'GET /networks HTTP/1.1\\r\\nhost: localhost\\r\\n'+sys.stdin.buffer.read()+b'connection: close\\r\\n\\r\\n')\n"
+    "print(s.makefile().read())\n"
+)
+
+
+@test("escape-inherited")
+def inherited(w):
+    """A host socket that the program was given from outside, connected or not: no road to the control API, with the token or without."""
+    token = w.a.netcon("token").ok().text.strip()
+    for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+        for how in ("connected", "fresh"):
+            for header in ("", "x-zt1-auth: %s\r\n" % token):
+                outside = ["/usr/bin/python3", "-c", OUTSIDE, address, how, w.a.udp_port]
+                program = ["/usr/bin/python3", "-c", INSIDE]
+                env, said = w.a.environment(), header.encode()
+                free = w.context.run([*outside, *program], env=env, input=said).ok()
+                contains(free.text, "HTTP/1.1 200", "the same outside (%s, %s)" % (address, how))
+                result = w.context.run([*outside, *w.a.command(program)], env=env, input=said)
+                contains(result.text, "HTTP/1.1 403", "%s, %s: %s" % (address, how, result.errors))
+                contains(result.text, "A program in network demo", address)
+
+
 @test("escape-hidden")
 def hidden(w):
     """A program that /proc hides (hidepid, a file that may not be read) cannot be told from one outside: it is not served."""

@@ -141,28 +141,17 @@ impl Service {
     pub fn remove_peer(&self, network: &str, peer: &str) -> Result<PeerEntry, ControlError> {
         let mut tables = self.lock();
         let mut config = find(&tables, network)?.config.clone();
-        let key = match config.peer(peer) {
-            Some(entry) => entry.public_key,
-            None => {
-                return Err(ControlError::NotFound(format!(
-                    "Network {} has no peer {peer}.",
-                    config.name
-                )));
-            }
-        };
-        let mut removed = None;
-        config.peers.retain(|entry| {
-            if entry.public_key == key {
-                removed = Some(entry.clone());
-            }
-            entry.public_key != key
-        });
+        let place = place_of(&config, peer)?;
+        let removed = config.peers.remove(place);
         self.change(&mut tables, config, |service, name| {
-            service.shared.runtime.remove_peer(name, &key);
+            service
+                .shared
+                .runtime
+                .remove_peer(name, &removed.public_key);
             Ok(())
         })?;
         tracing::info!(network, "peer removed");
-        removed.ok_or_else(|| ControlError::NotFound(format!("There is no peer {peer}.")))
+        Ok(removed)
     }
 
     fn set_peer(&self, network: &str, peer: &PeerEntry) -> Result<(), String> {
@@ -211,6 +200,22 @@ impl Service {
             reserved: [0; 3],
         })
     }
+}
+
+/// Where a peer is in the list, by name or public key.
+fn place_of(config: &NetworkConfig, peer: &str) -> Result<usize, ControlError> {
+    let key = config.peer(peer).map(|entry| entry.public_key);
+    config
+        .peers
+        .iter()
+        .position(|entry| Some(entry.public_key) == key)
+        .ok_or_else(|| no_peer(config, peer))
+}
+
+/// There is no peer of that name or key.
+pub(in crate::control) fn no_peer(config: &NetworkConfig, peer: &str) -> ControlError {
+    let shown: String = peer.chars().take(64).collect();
+    ControlError::NotFound(format!("Network {} has no peer {shown:?}.", config.name))
 }
 
 /// A peer's own addresses: the single ones of its allowed IPs, with the length of the network.
