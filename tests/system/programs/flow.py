@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""flow.py ADDRESS PORT SECONDS: a steady exchange with an echo server, every byte compared; prints the longest wait."""
+"""flow.py ADDRESS PORT SECONDS [PATIENCE]: a steady exchange with an echo server, every byte compared; prints the longest
+wait. It may take PATIENCE seconds, 20 unless said."""
 
 import os
 import socket
@@ -9,7 +10,8 @@ import time
 
 def main():
     address, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-    s = socket.create_connection((address, port), timeout=20)
+    patience = float(sys.argv[4]) if len(sys.argv) > 4 else 20
+    s = socket.create_connection((address, port), timeout=patience)
     end, longest, count = time.monotonic() + seconds, 0.0, 0
     while time.monotonic() < end:
         data = os.urandom(3000)
