@@ -17,5 +17,6 @@ from . import (  # noqa: F401
     isolation,
     escapes,
     mistakes,
+    doctor,
     bulk,
 )
