@@ -40,6 +40,8 @@ errnos! {
     EINTR = 4;
     /// Input/output error.
     EIO = 5;
+    /// No such device or address: no entry for it in the ARP table (arp(7)).
+    ENXIO = 6;
     /// Bad file descriptor.
     EBADF = 9;
     /// Try again: would block (EWOULDBLOCK is the same number); for UDP also "no free local port" (udp(7)).
@@ -50,6 +52,8 @@ errnos! {
     EACCES = 13;
     /// Bad address.
     EFAULT = 14;
+    /// Device or resource busy: a dump of this netlink socket is not read yet.
+    EBUSY = 16;
     /// File exists.
     EEXIST = 17;
     /// No such device.

@@ -8,5 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod errno;
+pub mod interfaces;
+pub mod netlink;
 pub mod sockets;
 pub mod stack;

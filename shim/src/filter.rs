@@ -8,7 +8,7 @@
 
 use crate::sys;
 use crate::table::{
-    EAFNOSUPPORT, ENOSYS, FOREIGN, INTERNET_FAMILIES, NATIVE, NATIVE_FAMILIES, Row, Rule, When,
+    EAFNOSUPPORT, ENOSYS, FOREIGN, NATIVE, NATIVE_FAMILIES, Row, Rule, SERVED_FAMILIES, When,
 };
 use libc::sock_filter;
 use libseccomp::{
@@ -82,8 +82,8 @@ fn add(context: &mut ScmpFilterContext, rows: &[Row]) -> Result<(), BuildError> 
             Rule::Trap(_, when) => (ScmpAction::Notify, when),
             Rule::Refuse { errno, when } => (ScmpAction::Errno(i32::from(errno)), when),
         };
-        if matches!(when, When::InternetFamily) {
-            for block in blocks(&complement(&[NATIVE_FAMILIES, INTERNET_FAMILIES].concat())) {
+        if matches!(when, When::ServedFamily) {
+            for block in blocks(&complement(&[NATIVE_FAMILIES, SERVED_FAMILIES].concat())) {
                 context.add_rule_conditional(
                     ScmpAction::Errno(i32::from(EAFNOSUPPORT)),
                     call,
@@ -108,9 +108,9 @@ fn alternatives(when: When) -> Vec<Vec<ScmpArgCompare>> {
     };
     match when {
         When::Always => vec![Vec::new()],
-        When::InternetFamily => one_of(
+        When::ServedFamily => one_of(
             0,
-            &INTERNET_FAMILIES
+            &SERVED_FAMILIES
                 .iter()
                 .map(|family| (*family, *family))
                 .collect::<Vec<_>>(),

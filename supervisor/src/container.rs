@@ -6,7 +6,7 @@ use crate::clock;
 use crate::network::Network;
 use crate::node::Node;
 use crate::parked::{self, Message, Parked, Room};
-use crate::sys::notify;
+use crate::sys::{notify, task};
 use crate::trap::{self, Call, Verdict};
 use netcon_netstack::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,6 +29,8 @@ pub struct Container {
     pub argv0: Vec<u8>,
     /// First process.
     pub pid: u32,
+    /// Network namespace of its first process. A task in another one (bubblewrap, Chromium) has left for a network of its own.
+    pub namespace: Option<u64>,
     /// When it started, since the Unix epoch.
     pub started: Duration,
     /// seccomp notification fd.
@@ -76,6 +78,15 @@ impl Duty {
 }
 
 impl Container {
+    /// Whether a task has moved to a network namespace of its own.
+    #[must_use]
+    pub fn has_left(&self, tid: u32) -> bool {
+        match (self.namespace, task::network_namespace(tid)) {
+            (Some(ours), Some(its)) => ours != its,
+            _ => false,
+        }
+    }
+
     /// Leaves a call waiting.
     pub fn park(&self, parked: Parked) {
         self.room.post(Message::Park(Box::new(parked)));

@@ -11,6 +11,7 @@ pub mod data;
 pub mod http;
 pub mod limits;
 pub mod logging;
+pub mod netlink;
 pub mod network;
 pub mod node;
 pub mod parked;

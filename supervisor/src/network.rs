@@ -8,6 +8,7 @@
 use crate::registry::Registry;
 use crate::sys::unix::{Hidden, Plug};
 use netcon_netstack::errno::Errno;
+use netcon_netstack::interfaces::View;
 use netcon_netstack::sockets::{CloseHow, ConnectTo, SocketId, Sockets};
 use netcon_netstack::stack::{Datagram, FlowId, ListenerId};
 use netcon_overlay::NetworkIndex;
@@ -58,6 +59,17 @@ impl Network {
     #[must_use]
     pub fn proof(&self, flow: FlowId) -> u64 {
         self.names.hash_one(flow.0)
+    }
+
+    /// What its programs see of it; nothing once it was removed.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let state = self.lock();
+        if state.stopped {
+            View::Nothing
+        } else {
+            View::Network(state.sockets.stack().view())
+        }
     }
 
     /// Enters the network. A panic of an earlier holder ended its own call; the tables stay usable.
@@ -360,6 +372,8 @@ pub struct DatagramQueue {
 pub enum Token {
     /// The S of a socket.
     End(NetworkIndex, SocketId),
+    /// The supervisor's end of a netlink socket.
+    Netlink(u64),
     /// The overlay's UDP socket.
     Udp,
     /// Somebody has work for the data thread.
@@ -368,8 +382,9 @@ pub enum Token {
 
 const INDEX_SHIFT: u32 = 48;
 const ID_MASK: u64 = (1 << INDEX_SHIFT) - 1;
-/// Index no network has.
+/// Indices no network has.
 const OWN: u64 = 0xffff;
+const NETLINK: u64 = 0xfffe;
 
 impl Token {
     /// As epoll carries it. Socket numbers count up from 0: a million a second for eight years stay below 2^48.
@@ -377,6 +392,7 @@ impl Token {
     pub fn to_u64(self) -> u64 {
         match self {
             Self::End(index, socket) => (u64::from(index.0) << INDEX_SHIFT) | (socket.0 & ID_MASK),
+            Self::Netlink(number) => (NETLINK << INDEX_SHIFT) | (number & ID_MASK),
             Self::Udp => OWN << INDEX_SHIFT,
             Self::Wake => (OWN << INDEX_SHIFT) | 1,
         }
@@ -390,13 +406,16 @@ impl Token {
         if index == OWN {
             return if id == 0 { Self::Udp } else { Self::Wake };
         }
+        if index == NETLINK {
+            return Self::Netlink(id);
+        }
         let index = NetworkIndex(u32::try_from(index).unwrap_or(u32::MAX));
         Self::End(index, SocketId(id))
     }
 }
 
 /// Largest number of networks that have run in one supervisor: their indices must fit a token.
-pub const MAX_NETWORKS: u32 = 0xfffe;
+pub const MAX_NETWORKS: u32 = 0xfffd;
 
 /// Unread bytes in `fd`, 0 if the kernel does not say.
 #[must_use]
@@ -414,6 +433,7 @@ mod tests {
             Token::End(NetworkIndex(0), SocketId(0)),
             Token::End(NetworkIndex(MAX_NETWORKS), SocketId(ID_MASK)),
             Token::End(NetworkIndex(3), SocketId(u64::from(u32::MAX) + 9)),
+            Token::Netlink(7),
             Token::Udp,
             Token::Wake,
         ] {

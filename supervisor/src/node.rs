@@ -5,6 +5,7 @@ use crate::clock;
 use crate::container::{self, Container};
 use crate::control::{Admission, ContainerView, NetworkStart, Runtime, RuntimeError};
 use crate::data::{Command, Handle};
+use crate::netlink::Ends;
 use crate::network::{Holder, MAX_NETWORKS, Network, Role};
 use crate::parked::{Message, Room};
 use crate::registry::{Entry, Registry};
@@ -30,6 +31,8 @@ use std::time::Duration;
 pub struct Node {
     /// inode → socket.
     pub registry: Registry,
+    /// Netlink sockets.
+    pub netlink: Ends,
     /// process → container.
     pub tasks: Tasks,
     /// Whether a socket still exists.
@@ -58,6 +61,7 @@ impl Node {
     pub fn new(folder: PathBuf, data: Handle) -> io::Result<Self> {
         Ok(Self {
             registry: Registry::default(),
+            netlink: Ends::default(),
             tasks: Tasks::default(),
             diag: UnixDiag::new()?,
             joiner: Mutex::new(unix::Joiner::new(&folder)?),
@@ -476,6 +480,7 @@ impl Runtime for Running {
             id: admission.container,
             network,
             argv0: admission.argv0,
+            namespace: task::network_namespace(admission.peer.pid),
             pid: admission.peer.pid,
             started: clock::unix(),
             notify: Arc::new(notify),

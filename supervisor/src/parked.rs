@@ -12,7 +12,7 @@ use crate::container::Container;
 use crate::network::{Holder, Network, Role};
 use crate::node::Node;
 use crate::sys::task;
-use crate::trap::{self, Accept, Attempt, Call, Receive, Send, Taken, Verdict};
+use crate::trap::{self, Accept, Attempt, Call, NetlinkReceive, Receive, Send, Taken, Verdict};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{CloseHow, SocketId};
 use netcon_netstack::stack::FlowId;
@@ -53,6 +53,8 @@ pub enum Waiting {
     Accept(Accept),
     /// Data.
     Receive(Receive),
+    /// An answer from the kernel's place.
+    Netlink(NetlinkReceive),
     /// Room.
     Send(Send),
 }
@@ -235,7 +237,9 @@ impl Attendant<'_> {
         self.next += 1;
         let wanted = match &parked.waiting {
             Waiting::Connect { .. } => None,
-            Waiting::Accept(_) | Waiting::Receive(_) => Some(EpollFlags::EPOLLIN),
+            Waiting::Accept(_) | Waiting::Receive(_) | Waiting::Netlink(_) => {
+                Some(EpollFlags::EPOLLIN)
+            }
             Waiting::Send(_) => Some(EpollFlags::EPOLLOUT),
         };
         if let Some(flags) = wanted
@@ -327,6 +331,7 @@ impl Attendant<'_> {
                 Attempt::WouldBlock if receive.is_shut() => Attempt::Over(Verdict::Return(0)),
                 attempt @ (Attempt::Over(_) | Attempt::WouldBlock) => attempt,
             },
+            Waiting::Netlink(receive) => receive.attempt(&parked.call, &parked.a),
             Waiting::Send(send) => send.attempt(&parked.call, &parked.a),
         };
         if let Attempt::Over(verdict) = attempt {
@@ -405,6 +410,7 @@ impl Attendant<'_> {
             Waiting::Connect { .. }
             | Waiting::Accept(_)
             | Waiting::Receive(_)
+            | Waiting::Netlink(_)
             | Waiting::Send(_) => Verdict::Fail(if parked.deadline.is_some() {
                 Errno::EINTR
             } else {
@@ -430,7 +436,9 @@ impl Attendant<'_> {
                 Verdict::Fail(Errno::EINPROGRESS)
             }
             Waiting::Send(send) => Verdict::from(send.so_far()),
-            Waiting::Accept(_) | Waiting::Receive(_) => Verdict::Fail(Errno::EAGAIN),
+            Waiting::Accept(_) | Waiting::Receive(_) | Waiting::Netlink(_) => {
+                Verdict::Fail(Errno::EAGAIN)
+            }
         };
         self.finish(key, verdict);
     }

@@ -58,6 +58,8 @@ pub(super) struct Routes {
     key: TableKey,
     v4: BTreeMap<u8, HashSet<u32, TableKey>>,
     v6: BTreeMap<u8, HashSet<u128, TableKey>>,
+    /// As they were given, for tables of routes.
+    listed: Vec<(IpAddr, u8)>,
 }
 
 impl Routes {
@@ -66,14 +68,19 @@ impl Routes {
             key,
             v4: BTreeMap::new(),
             v6: BTreeMap::new(),
+            listed: Vec::new(),
         }
     }
 
-    pub(super) fn set(&mut self, prefixes: &[(IpAddr, u8)]) {
+    pub(super) fn listed(&self) -> &[(IpAddr, u8)] {
+        &self.listed
+    }
+
+    pub(super) fn set(&mut self, prefixes: Vec<(IpAddr, u8)>) {
         self.v4.clear();
         self.v6.clear();
         let empty = || HashSet::with_hasher(self.key);
-        for (ip, len) in prefixes {
+        for (ip, len) in &prefixes {
             match ip {
                 IpAddr::V4(ip) => {
                     let len = (*len).min(32);
@@ -92,6 +99,7 @@ impl Routes {
                 }
             }
         }
+        self.listed = prefixes;
     }
 
     pub(super) fn contains(&self, ip: IpAddr) -> bool {

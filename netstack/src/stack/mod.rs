@@ -63,6 +63,7 @@ use self::tap::Tap;
 use self::timers::Timers;
 use self::tombstone::Tombstones;
 use self::traffic::Turns;
+use crate::interfaces::{NetworkView, Traffic};
 
 /// Bytes of replies and datagrams of all endpoints that wait for the sink; more: dropped.
 const EGRESS_QUEUE: usize = 4 << 20;
@@ -142,7 +143,26 @@ impl Stack {
 
     /// Replaces the prefixes that are reachable through the overlay.
     pub fn set_routes(&mut self, prefixes: Vec<(IpAddr, u8)>) {
-        self.routes.set(&prefixes);
+        self.routes.set(prefixes);
+    }
+
+    /// What programs see of the network.
+    #[must_use]
+    pub fn view(&self) -> NetworkView {
+        NetworkView {
+            mtu: u32::try_from(self.config.mtu).unwrap_or(u32::MAX),
+            v4: self.config.v4,
+            v6: self.config.v6,
+            routes: self.routes.listed().to_vec(),
+            overlay: Traffic {
+                packets_in: self.counters.packets_in,
+                packets_out: self.counters.packets_out,
+                bytes_in: self.counters.bytes_in,
+                bytes_out: self.counters.bytes_out,
+                dropped_in: self.counters.malformed + self.counters.misaddressed,
+            },
+            local_packets: self.counters.packets_local,
+        }
     }
 
     /// Own addresses, 127.0.0.0/8 and ::1.

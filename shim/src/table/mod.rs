@@ -19,9 +19,9 @@ mod tests;
 /// A call that reaches the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Trapped {
-    /// socket(2), AF_INET and AF_INET6 only.
+    /// socket(2), AF_INET, AF_INET6 and AF_NETLINK only.
     Socket,
-    /// socketpair(2), AF_INET and AF_INET6 only.
+    /// socketpair(2), the same families.
     SocketPair,
     /// connect(2).
     Connect,
@@ -106,8 +106,8 @@ pub enum Rule {
 pub enum When {
     /// Each call.
     Always,
-    /// The family in argument 0 is an Internet one. AF_UNIX is allowed, any other family is refused with EAFNOSUPPORT.
-    InternetFamily,
+    /// The family in argument 0 is an Internet one or AF_NETLINK. AF_UNIX is allowed, any other family is refused with EAFNOSUPPORT.
+    ServedFamily,
     /// Not one of these options (argument 2) of this level (argument 1).
     OptionNotIn {
         /// The level whose options are exempt.
@@ -179,7 +179,11 @@ pub const EAFNOSUPPORT: u16 = 97;
 /// Families of socket(2) that stay the kernel's own.
 pub const NATIVE_FAMILIES: &[u32] = &[1 /* AF_UNIX */];
 /// Families of socket(2) that are the supervisor's.
-pub const INTERNET_FAMILIES: &[u32] = &[2 /* AF_INET */, 10 /* AF_INET6 */];
+pub const SERVED_FAMILIES: &[u32] = &[
+    2,  /* AF_INET */
+    10, /* AF_INET6 */
+    16, /* AF_NETLINK */
+];
 
 fn decide_in(rows: &[Row], number: u32, arguments: &[u64; 6]) -> Decision {
     let Some(row) = rows.iter().find(|row| row.number == number) else {
@@ -191,12 +195,12 @@ fn decide_in(rows: &[Row], number: u32, arguments: &[u64; 6]) -> Decision {
     };
     let holds = match when {
         When::Always => true,
-        When::InternetFamily => {
+        When::ServedFamily => {
             let family = low(arguments[0]);
-            if !NATIVE_FAMILIES.contains(&family) && !INTERNET_FAMILIES.contains(&family) {
+            if !NATIVE_FAMILIES.contains(&family) && !SERVED_FAMILIES.contains(&family) {
                 return Decision::Errno(EAFNOSUPPORT);
             }
-            INTERNET_FAMILIES.contains(&family)
+            SERVED_FAMILIES.contains(&family)
         }
         When::OptionNotIn { level, options } => {
             low(arguments[1]) != level || !options.contains(&low(arguments[2]))

@@ -71,8 +71,9 @@ fn rows(table: &[Row]) -> String {
 fn when(condition: When) -> String {
     match condition {
         When::Always => "always".to_owned(),
-        When::InternetFamily => {
-            "AF_INET, AF_INET6; AF_UNIX is the kernel's, any other family EAFNOSUPPORT".to_owned()
+        When::ServedFamily => {
+            "AF_INET, AF_INET6, AF_NETLINK; AF_UNIX is the kernel's, any other family EAFNOSUPPORT"
+                .to_owned()
         }
         When::OptionNotIn { level, options } => {
             format!("except options {} of level {level}", list(options))

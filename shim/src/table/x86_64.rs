@@ -9,14 +9,14 @@ pub const NATIVE: &[Row] = &[
         41,
         "socket",
         Trapped::Socket,
-        When::InternetFamily,
+        When::ServedFamily,
         "a container's Internet sockets are the supervisor's",
     ),
     trap(
         53,
         "socketpair",
         Trapped::SocketPair,
-        When::InternetFamily,
+        When::ServedFamily,
         "as socket; Linux answers EOPNOTSUPP",
     ),
     always(

@@ -99,6 +99,7 @@ impl Thread {
             for event in &events[..n] {
                 match Token::from_u64(event.data()) {
                     Token::Udp => incoming = true,
+                    Token::Netlink(number) => self.node.netlink.ready(number, event.events()),
                     Token::Wake => {
                         for command in self.handle.woken() {
                             if !self.command(command) {

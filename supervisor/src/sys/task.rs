@@ -121,6 +121,13 @@ pub fn pidfd_target(tid: u32, pidfd: i32) -> Option<u32> {
     )
 }
 
+/// Network namespace of a thread: its inode; None when it is gone or hidden.
+pub fn network_namespace(tid: u32) -> Option<u64> {
+    let link = fs::read_link(format!("/proc/{tid}/ns/net")).ok()?;
+    let digits = link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?;
+    digits.parse().ok()
+}
+
 fn status_field(text: &str, name: &str) -> Option<u32> {
     text.lines()
         .find_map(|line| line.strip_prefix(name))?

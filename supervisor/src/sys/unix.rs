@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
-    getpeername, getsockopt, listen, recv, send, setsockopt, socket, sockopt,
+    getpeername, getsockopt, listen, recv, send, setsockopt, socket, socketpair, sockopt,
 };
 use nix::sys::stat::{Mode, fstat};
 use std::hash::{BuildHasher, RandomState};
@@ -36,6 +36,16 @@ pub fn new(kind: End, nonblocking: bool) -> Result<OwnedFd, Errno> {
     let mut flags = SockFlag::SOCK_CLOEXEC;
     flags.set(SockFlag::SOCK_NONBLOCK, nonblocking);
     socket(AddressFamily::Unix, kind, flags, None)
+}
+
+/// A connected pair that keeps the boundaries of messages and hangs up when the other end goes: A and S. S never blocks.
+pub fn message_pair(nonblocking: bool) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let (a, s) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    if !nonblocking {
+        fcntl(&a, FcntlArg::F_SETFL(OFlag::empty()))?;
+    }
+    Ok((a, s))
 }
 
 /// Inode of a socket: its identity, whoever holds it under whatever number.

@@ -112,6 +112,12 @@ impl Header {
         })
     }
 
+    /// Where the message goes: msg_name and its length, if there is one.
+    #[must_use]
+    pub fn destination(&self) -> Option<(u64, u64)> {
+        (self.name != 0).then_some((self.name, u64::from(self.name_len)))
+    }
+
     /// Writes what recvmsg reports: no control data, flags, length of the name.
     pub fn report(&self, call: &Call, name_len: u32, flags: i32) -> Result<(), Errno> {
         call.write(self.at + 8, &name_len.to_ne_bytes())?;

@@ -12,6 +12,7 @@ mod datagram;
 mod ioctl;
 pub mod message;
 mod names;
+mod netlink;
 mod open;
 pub mod receive;
 mod stream;
@@ -20,10 +21,12 @@ mod transfer;
 pub use accept::{Accept, Taken};
 pub use datagram::push as push_datagrams;
 pub use datagram::take_sent as take_sent_datagrams;
+pub use netlink::NetlinkReceive;
 pub use receive::Receive;
 pub use stream::{attach, finish_connect, interrupt_connect};
 pub use transfer::Send;
 
+use self::netlink::OnNetlink;
 use crate::container::Container;
 use crate::network::Holder;
 use crate::node::Node;
@@ -184,12 +187,17 @@ pub fn handle(
         Trapped::SendMMsg => transfer::send_messages,
         Trapped::RecvMsg => transfer::receive_message,
         Trapped::RecvMMsg => transfer::receive_messages,
-        Trapped::Ioctl => ioctl::on_socket,
+        Trapped::Ioctl => ioctl::on_internet,
     };
     match find(node, container, call, int(args[0])) {
-        Ok(Some(on)) => on_socket(&on, args),
-        Ok(None) if trapped == Trapped::Ioctl => ioctl::foreign(args),
-        Ok(None) => {
+        Found::Internet(on) => on_socket(&on, args),
+        Found::Netlink(_) | Found::Socket if trapped == Trapped::Ioctl => {
+            ioctl::on_socket(container, call, None, args)
+        }
+        Found::Other if trapped == Trapped::Ioctl => ioctl::on_file(args),
+        Found::Closed if trapped == Trapped::Ioctl => Verdict::Fail(Errno::EBADF),
+        Found::Netlink(on) => netlink::handle(&on, trapped, args),
+        Found::Socket | Found::Other | Found::Closed => {
             if trapped == Trapped::Connect {
                 // It may lead to the supervisor, which asks who it is. A task that /proc hides (hidepid, and a program that
                 // its user may not read) could not be told from one outside.
@@ -203,23 +211,49 @@ pub fn handle(
             }
             Verdict::Proceed
         }
-        Err(errno) => Verdict::Fail(errno),
     }
 }
 
-/// Our socket behind descriptor `fd` of the caller; None: not ours.
+/// What a descriptor is.
+#[derive(Debug)]
+enum Found<'a> {
+    /// A stand-in for an Internet socket.
+    Internet(OnSocket<'a>),
+    /// A stand-in for a netlink socket.
+    Netlink(OnNetlink<'a>),
+    /// A socket that is not ours.
+    Socket,
+    /// No socket.
+    Other,
+    /// Nothing, or nothing we may look at.
+    Closed,
+}
+
+/// What descriptor `fd` of the caller is.
 fn find<'a>(
     node: &'a Arc<Node>,
     container: &'a Arc<Container>,
     call: &'a Call,
     fd: i32,
-) -> Result<Option<OnSocket<'a>>, Errno> {
+) -> Found<'a> {
     // An unreadable or absent descriptor is the kernel's to refuse (EBADF).
-    let Ok(Some(inode)) = task::socket_inode(call.tid, fd) else {
-        return Ok(None);
+    let inode = match task::socket_inode(call.tid, fd) {
+        Ok(Some(inode)) => inode,
+        Ok(None) => return Found::Other,
+        Err(_) => return Found::Closed,
     };
     let Some(entry) = node.registry.find(inode) else {
-        return Ok(None);
+        return match node.netlink.find(inode) {
+            Some(end) => Found::Netlink(OnNetlink {
+                node,
+                container,
+                call,
+                end,
+                inode,
+                fd,
+            }),
+            None => Found::Socket,
+        };
     };
     let on = OnSocket {
         node,
@@ -234,7 +268,7 @@ fn find<'a>(
         // It may have been passed from another one: who uses it now hears of it.
         carrier.container = container.id;
     }
-    Ok(Some(on))
+    Found::Internet(on)
 }
 
 /// An int argument: the upper half of the register is not part of it.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls that make descriptors: socket, socketpair, pidfd_getfd.
 
-use super::{Call, Verdict, errno, int, io_errno};
+use super::{Call, Verdict, errno, int, io_errno, netlink};
 use crate::clock;
 use crate::container::Container;
 use crate::network::{Carrier, Holder, Role};
@@ -25,6 +25,9 @@ pub(super) fn socket(
     let flags = kind & !0xf;
     if flags & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
         return Verdict::Fail(Errno::EINVAL);
+    }
+    if family == libc::AF_NETLINK {
+        return netlink::socket(node, container, call, (kind & 0xf, protocol), flags);
     }
     let network = &container.network;
     let mut state = network.lock();

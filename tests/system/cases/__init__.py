@@ -14,9 +14,9 @@ from . import (  # noqa: F401
     signals,
     handles,
     shim,
+    interfaces,
     isolation,
     escapes,
     mistakes,
-    doctor,
     bulk,
 )

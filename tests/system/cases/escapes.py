@@ -170,22 +170,3 @@ def handover(w):
     result = w.a.run(shim, "--net", "other", "--", "/usr/bin/python3", "-c", code)
     true("inside" not in result.text, "a program changed its network: " + result.text)
     equal(result.code, 125, "exit status: " + result.errors)
-
-
-@test("escape-netlink", native=True)
-def netlink(w):
-    """AF_NETLINK of every protocol is EAFNOSUPPORT for now; the C library copes (getaddrinfo, if_nameindex)."""
-    code = (
-        "import socket,errno\n"
-        "got=set()\n"
-        "for p in range(25):\n"
-        " for t in (2,3):\n"
-        "  try: socket.socket(16,t,p).close();got.add('open')\n"
-        "  except OSError as e: got.add(errno.errorcode[e.errno])\n"
-        "print(*got)\n"
-        "print(socket.getaddrinfo('127.0.0.1',80,type=1)[0][4])\n"
-    )
-    result = w.a.run("/usr/bin/python3", "-c", code).ok()
-    contains(result.text, "('127.0.0.1', 80)", "getaddrinfo")
-    if not w.context.native:
-        equal(result.text.split("\n")[0], "EAFNOSUPPORT", "AF_NETLINK")

@@ -105,33 +105,6 @@ static int x32(void) {
     return closed("every x32 call gives ENOSYS");
 }
 
-static int families(void) {
-    int wrong = 0;
-    for (int family = 0; family < 47; family++) {
-        if (family == AF_UNIX || family == AF_INET || family == AF_INET6) continue;
-        for (int type = 1; type <= 5; type++) {
-            int fd = socket(family, type, 0);
-            if (fd >= 0 || errno != EAFNOSUPPORT) {
-                printf("family %d type %d: %d %s\n", family, type, fd, fd < 0 ? strerrorname_np(errno) : "");
-                wrong = 1;
-            }
-        }
-    }
-    int sv[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv)) return refused_with(-1, 0, "socketpair(AF_UNIX)");
-    return wrong ? open_way("not every family gives EAFNOSUPPORT") : closed("every other family gives EAFNOSUPPORT");
-}
-
-// In a user namespace, where the program has the capability that the host's raw sockets want.
-static int raw_sockets(void) {
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNET)) {
-        printf("unshare: %s\n", strerrorname_np(errno));
-        return 3;
-    }
-    int fd = socket(AF_INET, SOCK_RAW, IPPROTO_TCP), six = socket(AF_INET6, SOCK_RAW, IPPROTO_UDP);
-    return fd < 0 && six < 0 ? closed(strerrorname_np(errno)) : open_way("raw socket");
-}
-
 // Whether the kernel's own table of AF_UNIX sockets lists this socket: 0 is a socket of the host's Internet stack.
 // Sockets are listed by the network namespace they were made in; a table stays that of the namespace it was opened in.
 static int unix_table = -1;
@@ -151,6 +124,37 @@ static int stands_in(int fd) {
     }
     if (table) fclose(table);
     return found;
+}
+
+static int families(void) {
+    int wrong = 0;
+    for (int family = 0; family < 47; family++) {
+        if (family == AF_UNIX || family == AF_INET || family == AF_INET6) continue;
+        for (int type = 1; type <= 5; type++)
+            for (int protocol = 0; protocol < (family == AF_NETLINK ? 40 : 1); protocol++) {
+                int fd = socket(family, type, protocol), served = family == AF_NETLINK;
+                int right = fd < 0 ? errno == EAFNOSUPPORT || (served && (errno == ESOCKTNOSUPPORT || errno == EPROTONOSUPPORT))
+                                   : served && stands_in(fd);
+                if (!right) {
+                    printf("family %d type %d protocol %d: %d %s\n", family, type, protocol, fd, fd < 0 ? strerrorname_np(errno) : "");
+                    wrong = 1;
+                }
+                if (fd >= 0) close(fd);
+            }
+    }
+    int sv[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv)) return refused_with(-1, 0, "socketpair(AF_UNIX)");
+    return wrong ? open_way("a family of the host") : closed("no other family gives a socket of the host");
+}
+
+// In a user namespace, where the program has the capability that the host's raw sockets want.
+static int raw_sockets(void) {
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET)) {
+        printf("unshare: %s\n", strerrorname_np(errno));
+        return 3;
+    }
+    int fd = socket(AF_INET, SOCK_RAW, IPPROTO_TCP), six = socket(AF_INET6, SOCK_RAW, IPPROTO_UDP);
+    return fd < 0 && six < 0 ? closed(strerrorname_np(errno)) : open_way("raw socket");
 }
 
 // Every kind and protocol of the Internet families: no socket, or one that stands in.
@@ -173,7 +177,7 @@ static int pairs(void) {
     for (int dirt = 0; dirt < 2; dirt++)
         for (int family = 0; family < 47; family++) {
             if (family == AF_UNIX) continue;
-            int pair[2], wanted = family == AF_INET || family == AF_INET6 ? EOPNOTSUPP : EAFNOSUPPORT;
+            int pair[2], wanted = family == AF_INET || family == AF_INET6 || family == AF_NETLINK ? EOPNOTSUPP : EAFNOSUPPORT;
             for (int type = 1; type <= 5; type++) {
                 long result = syscall(SYS_socketpair, (uint64_t)dirt << 40 | (uint64_t)family, type, 0, pair);
                 if ((result == 0 || errno != wanted) && wrong++ < 3)
@@ -183,22 +187,32 @@ static int pairs(void) {
     return wrong ? open_way("socketpair reaches the kernel's families") : closed("socketpair is refused for every other family");
 }
 
-// Interface requests work on any socket; AF_UNIX ones are the kernel's own. By number 1 every host has an interface.
+// Interface requests work on any socket; AF_UNIX ones are the kernel's own. Whatever is asked, the interfaces are the network's.
 static int interfaces(void) {
-    static const unsigned requests[] = {SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFMTU, SIOCGIFINDEX, SIOCGIFHWADDR, 0x894c /* SIOCGSKNS */};
+    static const unsigned requests[] = {SIOCGIFNAME, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFMTU, SIOCGIFINDEX, SIOCGIFHWADDR, 0x894c /* SIOCGSKNS */};
+    static const char *names[] = {"eth0", "eth1", "wlan0", "docker0", "veth0", "ens3", "enp0s3"};
     int kinds[] = {AF_UNIX, AF_INET, AF_INET6}, wrong = 0;
     for (int kind = 0; kind < 3; kind++) {
         int fd = socket(kinds[kind], SOCK_DGRAM, 0);
-        for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
-            for (int dirt = 0; dirt < 2; dirt++) {
-                char room[4096] = "";
-                struct ifreq request = {.ifr_name = "lo"};
-                struct ifconf all = {.ifc_len = sizeof room, .ifc_buf = room};
-                if (requests[i] == SIOCGIFNAME) request = (struct ifreq){.ifr_ifindex = 1};
-                void *argument = requests[i] == SIOCGIFCONF ? (void *)&all : (void *)&request;
-                long result = syscall(SYS_ioctl, fd, (uint64_t)dirt << 32 | requests[i], argument);
-                if (result >= 0 && wrong++ < 3) printf("request %#x on family %d is answered by the host\n", requests[i], kinds[kind]);
+        for (uint64_t dirt = 0; dirt < 2; dirt++) {
+            for (int index = 1; index < 64; index++) {
+                struct ifreq request = {.ifr_ifindex = index};
+                if (syscall(SYS_ioctl, fd, dirt << 32 | SIOCGIFNAME, &request)) continue;
+                if (strcmp(request.ifr_name, index == 1 ? "lo" : index == 2 ? "netcon0" : "")) wrong++, printf("interface %d is %s\n", index, request.ifr_name);
             }
+            for (size_t i = 1; i < sizeof requests / sizeof *requests; i++)
+                for (size_t name = 0; name < sizeof names / sizeof *names; name++) {
+                    struct ifreq request = {0};
+                    strcpy(request.ifr_name, names[name]);
+                    if (!syscall(SYS_ioctl, fd, dirt << 32 | requests[i], &request) && wrong++ < 3)
+                        printf("request %#x for %s on family %d is answered\n", requests[i], names[name], kinds[kind]);
+                }
+            struct ifreq all[64] = {0};
+            struct ifconf list = {.ifc_len = sizeof all, .ifc_buf = (char *)all};
+            if (syscall(SYS_ioctl, fd, dirt << 32 | SIOCGIFCONF, &list)) continue;
+            for (size_t i = 0; i < list.ifc_len / sizeof *all; i++)
+                if (strcmp(all[i].ifr_name, "lo") && strcmp(all[i].ifr_name, "netcon0")) wrong++, printf("listed: %s\n", all[i].ifr_name);
+        }
         close(fd);
     }
     return wrong ? open_way("interfaces of the host") : closed("no interface request is answered by the host");
@@ -314,7 +328,7 @@ static int dirty(int port) {
             result |= open_way("sendto with MSG_FASTOPEN");
     }
     for (int family = 0; family < 47; family++) {
-        if (family == AF_UNIX || family == AF_INET || family == AF_INET6) continue;
+        if (family == AF_UNIX || family == AF_INET || family == AF_INET6 || family == AF_NETLINK) continue;
         long other = syscall(SYS_socket, high | (uint64_t)family, SOCK_DGRAM | high, high);
         if (other >= 0 || errno != EAFNOSUPPORT) result |= refused_with(other, EAFNOSUPPORT, "dirty family");
     }
