@@ -300,6 +300,11 @@ impl Stack {
         }
     }
 
+    /// Whether an endpoint may have sent a datagram from `local` to `remote`.
+    pub(super) fn sends_datagrams(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.datagrams.find(&self.secrets, local, remote).is_some()
+    }
+
     /// An ICMP error quotes a datagram that was sent from `local` to `remote`.
     pub(super) fn datagram_failed(
         &mut self,

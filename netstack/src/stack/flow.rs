@@ -172,6 +172,12 @@ pub(super) struct Flow {
     pub(super) last_state: tcp::State,
     /// Sequence number after the last packet sent, and its acknowledgement number.
     pub(super) sent: (u32, u32),
+    /// Sequence numbers of the first byte, and after everything sent so far; `None` before the SYN.
+    pub(super) first_seq: Option<u32>,
+    pub(super) next_seq: Option<u32>,
+    /// Until when its path is believed to be narrow, and which state of the table that was taken from.
+    pub(super) path_until: Option<Instant>,
+    pub(super) path_generation: Option<u32>,
     /// Received bytes the caller knows of and has not read.
     pub(super) unread: usize,
     /// When the peer was last heard.
@@ -221,6 +227,10 @@ impl Flow {
             timer: None,
             last_state: tcp::State::Closed,
             sent: (0, 0),
+            first_seq: None,
+            next_seq: None,
+            path_until: None,
+            path_generation: None,
             unread: 0,
             heard: now,
             probes: 0,
@@ -312,6 +322,11 @@ impl Flow {
                 socket.set_keep_alive(None);
             }
         }
+    }
+
+    /// Bytes given to the ring so far.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
     }
 
     pub(super) fn note_queued(&mut self, bytes: usize) {

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::flow::Tuple;
-use super::interface::Path;
 use super::wire::{self, Icmp, IpPacket, Quoted};
 use super::{Failure, Stack};
 
@@ -78,10 +77,13 @@ impl Stack {
         if !self.addresses.is_own(quoted.from.ip()) || quoted.from.is_ipv4() != v4 {
             return;
         }
+        if failure == Failure::PacketTooBig {
+            self.told_too_big(now, quoted, mtu.unwrap_or(0));
+        }
         if quoted.protocol == wire::UDP {
             self.datagram_failed(quoted.from, quoted.to, failure);
         } else if quoted.protocol == wire::TCP {
-            self.flow_failed(now, quoted, failure, mtu);
+            self.flow_failed(now, quoted, failure);
         } else if quoted.protocol == ip.protocol {
             self.pings.failed(ip.src, quoted, failure);
         }
@@ -138,8 +140,8 @@ impl Stack {
     }
 
     /// An ICMP error about a segment: it ends an attempt to connect, and is soft for an established connection
-    /// (RFC 1122 §4.2.3.9), except that a smaller MTU is obeyed.
-    fn flow_failed(&mut self, now: Instant, quoted: Quoted, failure: Failure, mtu: Option<usize>) {
+    /// (RFC 1122 §4.2.3.9). A smaller MTU is neither.
+    fn flow_failed(&mut self, now: Instant, quoted: Quoted, failure: Failure) {
         let tuple = Tuple {
             local: quoted.from,
             remote: quoted.to,
@@ -151,15 +153,6 @@ impl Stack {
             return;
         };
         if failure == Failure::PacketTooBig {
-            let Path::Overlay { class } = flow.path else {
-                return;
-            };
-            let lower = self
-                .interfaces
-                .class_for(tuple.remote.ip(), mtu.unwrap_or(0));
-            if lower > class {
-                flow.path = Path::Overlay { class: lower };
-            }
             return;
         }
         // The quoted sequence number must be that of our SYN.

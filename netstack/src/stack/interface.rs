@@ -72,6 +72,13 @@ impl Interfaces {
             .unwrap_or(0)
     }
 
+    /// The greatest MTU of a class that is smaller than `mtu`; the smallest one if none is.
+    pub(super) fn below(&self, mtu: usize) -> usize {
+        let mut classes = self.overlay.iter().map(|(link, _)| link.mtu);
+        let smallest = self.overlay.last().map_or(mtu, |(link, _)| link.mtu);
+        classes.find(|class| *class < mtu).unwrap_or(smallest)
+    }
+
     /// Lets smoltcp send at most one packet of `set`.
     pub(super) fn egress(
         &mut self,

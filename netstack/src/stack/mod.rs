@@ -22,6 +22,7 @@ mod icmp;
 mod interface;
 mod lifecycle;
 mod listener;
+mod path_mtu;
 mod ping;
 mod pool;
 mod queue;
@@ -52,6 +53,7 @@ use self::icmp::RateLimit;
 use self::interface::Interfaces;
 use self::lifecycle::TRIM_INTERVAL;
 use self::listener::Listeners;
+use self::path_mtu::PathMtus;
 use self::ping::Pings;
 pub use self::ping::{PING_IDENTIFIERS, Ping, PingError, PingId, PingOutcome, Pong};
 use self::pool::Pool;
@@ -88,6 +90,7 @@ pub struct Stack {
     listeners: Listeners,
     datagrams: Datagrams,
     tombstones: Tombstones,
+    paths: PathMtus,
     reassembly: Reassembly,
     timers: Timers,
     turns: Turns,
@@ -124,6 +127,7 @@ impl Stack {
             listeners: Listeners::new(key),
             datagrams: Datagrams::new(key),
             tombstones: Tombstones::new(key),
+            paths: PathMtus::new(key),
             reassembly: Reassembly::new(key),
             timers: Timers::default(),
             turns: Turns::default(),
@@ -257,6 +261,7 @@ impl Stack {
             time_wait: self.tombstones.len(),
             timers: self.timers.len(),
             events: self.events.len(),
+            narrow_paths: self.narrow_paths(),
         }
     }
 }

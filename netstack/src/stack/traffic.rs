@@ -186,6 +186,9 @@ impl Stack {
             }
             Due::Probe | Due::Nothing => {}
         }
+        flow.follow_path(now, &self.paths, |ip, mtu| {
+            self.interfaces.class_for(ip, mtu)
+        });
         if flow.credit == 0 {
             flow.credit = QUANTUM;
         }
@@ -317,7 +320,16 @@ impl Flow {
             let len = u32::try_from(segment.payload_len).unwrap_or(0)
                 + u32::from(segment.syn())
                 + u32::from(segment.fin());
-            self.sent = (segment.seq.wrapping_add(len), segment.ack);
+            let next = segment.seq.wrapping_add(len);
+            if segment.syn() {
+                self.first_seq = Some(next);
+            }
+            self.sent = (next, segment.ack);
+            // What is sent again ends before what was sent last.
+            let is_newer = |last: u32| next.wrapping_sub(last).cast_signed() > 0;
+            if self.next_seq.is_none_or(is_newer) {
+                self.next_seq = Some(next);
+            }
         }
     }
 }

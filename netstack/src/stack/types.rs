@@ -245,6 +245,8 @@ pub struct Counters {
     pub syns_dropped: u64,
     /// Dropped: datagrams for a full endpoint.
     pub datagrams_dropped: u64,
+    /// Ignored: ICMP errors about packets that are not under way.
+    pub errors_ignored: u64,
     /// Flows ended by a panic in the TCP engine.
     pub panics: u64,
 }
@@ -260,4 +262,6 @@ pub struct Sizes {
     pub timers: usize,
     /// Events not yet taken.
     pub events: usize,
+    /// Destinations with a smaller MTU than the network's, those about to be forgotten included.
+    pub narrow_paths: usize,
 }
