@@ -30,6 +30,8 @@ const MAX_MTU: usize = 65_455;
 /// Bytes of the outer headers, IP and UDP.
 const V4_UDP: usize = 28;
 const V6_UDP: usize = 48;
+/// No path is taken to carry less than this in inner packets: IPv6 demands it, and the host can fragment what is around them.
+const MIN_PATH: usize = 1280;
 /// How long a narrow path is believed in (RFC 1191 section 6.3).
 const PATH_TIME: Duration = Duration::from_secs(600);
 /// Unanswered initiations after which the caller is told, and then again after each so many more.
@@ -317,13 +319,13 @@ impl Overlay {
 
     /// To be called when the host refuses to send a datagram to `to` because the path carries no more than `outer_mtu` bytes,
     /// outer IP header included. Larger packets for peers there are refused with [`NotSent::TooLarge`](crate::NotSent::TooLarge)
-    /// for ten minutes, then tried again. Returns the limit for inner packets, bytes. Looks at every peer: call it once, not
+    /// for ten minutes, then tried again. Returns the limit for inner packets, bytes: at least 1280. Looks at every peer: call it once, not
     /// for every datagram of a burst.
     pub fn set_path_mtu(&mut self, now: Instant, to: SocketAddr, outer_mtu: usize) -> usize {
         let header = if to.is_ipv4() { V4_UDP } else { V6_UDP };
         let room = outer_mtu.saturating_sub(header + sealed_len(0, 0));
         // In whole paddings, since a packet is padded up to the network's MTU.
-        let limit = (room / PADDING * PADDING).max(MIN_MTU);
+        let limit = (room / PADDING * PADDING).max(MIN_PATH);
         for peer in self.peers.iter_mut() {
             if peer.tunnel.endpoint() == Some(to) {
                 peer.tunnel.set_path(limit, now + PATH_TIME);

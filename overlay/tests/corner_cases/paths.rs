@@ -170,9 +170,9 @@ fn a_narrow_path_is_told_and_believed_for_ten_minutes() {
     assert_eq!(pair.dropped(0, DropReason::PathTooNarrow), 2);
     pair.run(secs(600));
     pair.send_packet(0, &whole).unwrap();
-    // Whatever is claimed, the least MTU of IPv4 is kept.
+    // Whatever is claimed, the least MTU of IPv6 is kept.
     let (now, side) = (pair.now, &mut pair.sides[0].overlay);
-    assert_eq!(side.set_path_mtu(now, to, 0), 576);
+    assert_eq!(side.set_path_mtu(now, to, 0), 1280);
     // Another endpoint is another path.
     pair.sides[1].addr = "198.51.100.7:7".parse().unwrap();
     pair.send(1, b"moved").unwrap();

@@ -2,8 +2,8 @@
 //! Outgoing packets in one buffer: the engine writes them where the overlay seals them where the kernel sends them.
 
 use netcon_netstack::stack::PacketSink;
-use netcon_overlay::Overlay;
-use std::net::SocketAddr;
+use netcon_overlay::{Ecn, Overlay};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 /// Bytes of the buffer: a few GSO sends.
@@ -31,8 +31,25 @@ struct Slot {
     room: usize,
     /// IP packet before sealing.
     len: usize,
-    /// Where it goes, once sealed.
-    to: Option<SocketAddr>,
+    /// Where it goes and how it is marked, once sealed.
+    to: Option<(SocketAddr, Ecn)>,
+    /// The address on the virtual network that it is for.
+    inner: Option<IpAddr>,
+}
+
+/// Datagrams that one send carries.
+#[derive(Debug)]
+pub(super) struct Run<'a> {
+    /// Where they go.
+    pub(super) to: SocketAddr,
+    /// Their congestion mark.
+    pub(super) ecn: Ecn,
+    /// Bytes of each but the last, which may be shorter.
+    pub(super) size: usize,
+    /// They lie one after the other.
+    pub(super) bytes: &'a [u8],
+    /// Their numbers in the batch.
+    packets: Range<usize>,
 }
 
 impl Batch {
@@ -59,29 +76,37 @@ impl Batch {
     }
 
     /// Seals every packet where it lies; `seal` gives the destination, or None for what is not sent now.
-    pub(super) fn seal(&mut self, mut seal: impl FnMut(&mut [u8], usize) -> Option<SocketAddr>) {
+    pub(super) fn seal(
+        &mut self,
+        mut seal: impl FnMut(&mut [u8], usize) -> Option<(SocketAddr, Ecn)>,
+    ) {
         for slot in &mut self.packets {
-            slot.to = seal(
-                &mut self.buffer[slot.start..slot.start + slot.room],
-                slot.len,
-            );
+            let memory = &mut self.buffer[slot.start..slot.start + slot.room];
+            slot.inner = destination(&memory[Overlay::HEADROOM..]);
+            slot.to = seal(memory, slot.len);
         }
     }
 
-    /// Runs of datagrams that one send carries: destination, size of each but the last, bytes.
-    pub(super) fn sends(&self) -> impl Iterator<Item = (SocketAddr, usize, &[u8])> {
+    /// The addresses on the virtual network that the packets of a run are for.
+    pub(super) fn inner(&self, packets: Range<usize>) -> impl Iterator<Item = IpAddr> {
+        self.packets[packets].iter().filter_map(|slot| slot.inner)
+    }
+
+    /// Runs of datagrams that one send carries.
+    pub(super) fn sends(&self) -> impl Iterator<Item = Run<'_>> {
         let mut at = 0;
         std::iter::from_fn(move || {
             while at < self.packets.len() && self.packets[at].to.is_none() {
                 at += 1;
             }
             let first = self.packets.get(at)?;
-            let to = first.to?;
+            let (to, ecn) = first.to?;
+            let start = at;
             let mut range: Range<usize> = first.start..first.start + first.room;
             let mut count = 1;
             at += 1;
             while let Some(next) = self.packets.get(at)
-                && next.to == Some(to)
+                && next.to == Some((to, ecn))
                 && next.start == range.end
                 && next.room <= first.room
                 && count < MAX_SEGMENTS
@@ -94,7 +119,13 @@ impl Batch {
                     break;
                 }
             }
-            Some((to, first.room, &self.buffer[range]))
+            Some(Run {
+                to,
+                ecn,
+                size: first.room,
+                bytes: &self.buffer[range],
+                packets: start..at,
+            })
         })
     }
 }
@@ -114,8 +145,25 @@ impl PacketSink for Batch {
             room,
             len,
             to: None,
+            inner: None,
         });
         &mut self.buffer[start + Overlay::HEADROOM..start + Overlay::HEADROOM + len]
+    }
+}
+
+impl Run<'_> {
+    /// Its packets, for [`Batch::inner`].
+    pub(super) fn packets(&self) -> Range<usize> {
+        self.packets.clone()
+    }
+}
+
+/// Destination of a packet that the engine wrote (RFC 791, RFC 8200).
+fn destination(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => Some(IpAddr::from(*packet.get(16..20)?.first_chunk::<4>()?)),
+        6 => Some(IpAddr::from(*packet.get(24..40)?.first_chunk::<16>()?)),
+        _ => None,
     }
 }
 
@@ -133,16 +181,43 @@ mod tests {
             batch.packet(len);
         }
         let mut to = [Some(a), Some(a), Some(a), Some(b), None, Some(b)].into_iter();
-        batch.seal(|_, _| to.next().unwrap());
+        batch.seal(|_, _| Some((to.next().unwrap()?, Ecn::NotEct)));
         let sends: Vec<_> = batch
             .sends()
-            .map(|(to, size, bytes)| (to, size, bytes.len()))
+            .map(|run| (run.to, run.size, run.bytes.len()))
             .collect();
         let big = Overlay::sealed_len(1420, 1420);
         let small = Overlay::sealed_len(60, 1420);
         assert_eq!(
             sends,
             [(a, big, 2 * big + small), (b, big, big), (b, big, big)]
+        );
+    }
+
+    #[test]
+    fn packets_with_different_marks_share_no_send() {
+        let to: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let mut batch = Batch::new();
+        batch.start(1420);
+        for last in [1, 2, 3] {
+            let packet = batch.packet(20);
+            packet.copy_from_slice(&[0; 20]);
+            packet[0] = 0x45;
+            packet[19] = last;
+        }
+        let mut marks = [Ecn::Ect0, Ecn::Ect0, Ecn::NotEct].into_iter();
+        batch.seal(|_, _| Some((to, marks.next().unwrap())));
+        let runs: Vec<_> = batch
+            .sends()
+            .map(|run| (run.ecn, batch.inner(run.packets()).collect::<Vec<_>>()))
+            .collect();
+        let inner = |last| IpAddr::from([0, 0, 0, last]);
+        assert_eq!(
+            runs,
+            [
+                (Ecn::Ect0, vec![inner(1), inner(2)]),
+                (Ecn::NotEct, vec![inner(3)])
+            ]
         );
     }
 

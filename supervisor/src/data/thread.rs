@@ -9,16 +9,27 @@ use crate::network::{Network, State, Token};
 use crate::node::Node;
 use netcon_netstack::sockets::{CloseHow, SocketId};
 use netcon_netstack::stack::ListenerId;
-use netcon_overlay::{NetworkIndex, Overlay, Received};
+use netcon_overlay::{Mark, NotSent, Overlay, Received};
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Batches one network may send in one turn.
 const BATCHES: usize = 4;
+
+/// Bytes of a refused packet that the engine is shown: headers and ports.
+const QUOTED: usize = 64;
+/// Outer packets that every path is said to carry if the host does not know better: the IPv6 minimum, bytes.
+const LEAST_PATH: usize = 1280;
+/// The overlay is told of a narrow path at most this often,
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+/// and of this many before they are forgotten.
+const MAX_TOLD: usize = 1024;
 
 /// What one network has to do in this turn.
 #[derive(Debug, Default)]
@@ -59,6 +70,8 @@ struct Thread {
     batch: Batch,
     scratch: Vec<u8>,
     control: Vec<u8>,
+    /// Paths that were found to be narrow, and when. At most [`MAX_TOLD`].
+    told: HashMap<SocketAddr, Instant>,
 }
 
 /// Runs until [`Handle::stop`].
@@ -77,6 +90,7 @@ pub fn run(node: Arc<Node>, udp: Udp, seed: [u8; 32]) -> io::Result<()> {
         batch: Batch::new(),
         scratch: vec![0; 65_536],
         control: Vec::with_capacity(2048),
+        told: HashMap::new(),
     };
     thread.run()
 }
@@ -123,7 +137,7 @@ impl Thread {
             }
             let mut networks = std::mem::take(&mut self.networks);
             for (&index, served) in &mut networks {
-                if catch_unwind(AssertUnwindSafe(|| self.serve(index, served, now))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| self.serve(served, now))).is_err() {
                     tracing::error!(index, "a turn of a network failed inside the supervisor");
                 }
             }
@@ -158,9 +172,9 @@ impl Thread {
     fn receive(&mut self, now: Instant) {
         let unix = clock::unix();
         let (overlay, networks) = (&mut self.overlay, &mut self.networks);
-        self.udp.receive(|from, buffer, offset, datagram| {
+        self.udp.receive(|from, ecn, buffer, offset, datagram| {
             let base = datagram.as_ptr().addr();
-            match overlay.handle_datagram(now, unix, from, datagram) {
+            match overlay.handle_marked(now, unix, from, ecn, datagram) {
                 Received::Packet {
                     network, packet, ..
                 } => {
@@ -180,7 +194,7 @@ impl Thread {
         self.transmit_control(now);
     }
 
-    fn serve(&mut self, index: u32, served: &mut Served, now: Instant) {
+    fn serve(&mut self, served: &mut Served, now: Instant) {
         let due = served.timeout.is_some_and(|at| at <= now);
         if served.work.is_empty() && !due {
             return;
@@ -223,7 +237,7 @@ impl Thread {
                     break;
                 }
             }
-            self.send_batch(NetworkIndex(index), now);
+            self.send_batch(&network, now);
             if !more {
                 break;
             }
@@ -234,29 +248,98 @@ impl Thread {
         served.timeout = if more { Some(now) } else { engine };
     }
 
-    fn send_batch(&mut self, index: NetworkIndex, now: Instant) {
+    fn send_batch(&mut self, network: &Network, now: Instant) {
         let unix = clock::unix();
         let overlay = &mut self.overlay;
-        self.batch.seal(
-            |buffer, len| match overlay.encapsulate(now, unix, index, buffer, len) {
-                Ok(sealed) => Some(sealed.to),
-                Err(reason) => {
+        let mut refused = Vec::new();
+        self.batch.seal(|buffer, len| {
+            match overlay.encapsulate(now, unix, network.index, buffer, len) {
+                Ok(sealed) => Some((sealed.to, sealed.ecn)),
+                Err(NotSent::TooLarge { mtu }) => {
+                    let packet = &buffer[Overlay::HEADROOM..Overlay::HEADROOM + len];
+                    refused.push((packet[..len.min(QUOTED)].to_vec(), mtu));
+                    None
+                }
+                Err(
+                    reason @ (NotSent::NoRoute
+                    | NotSent::NoEndpoint
+                    | NotSent::Queued
+                    | NotSent::Invalid),
+                ) => {
                     tracing::trace!(?reason, "packet not sent");
                     None
                 }
-            },
-        );
-        for (to, size, bytes) in self.batch.sends() {
-            self.udp.send(to, size, bytes);
+            }
+        });
+        let mut narrow = Vec::new();
+        for run in self.batch.sends() {
+            if self.udp.send(run.to, run.ecn, run.size, run.bytes).is_err() {
+                narrow.push((run.to, run.packets()));
+            }
+        }
+        if !refused.is_empty() || !narrow.is_empty() {
+            self.tell_too_big(network, now, &refused, narrow);
         }
         self.transmit_control(now);
+    }
+
+    /// The engine hears of packets that the path to their peer does not carry.
+    #[cold]
+    fn tell_too_big(
+        &mut self,
+        network: &Network,
+        now: Instant,
+        refused: &[(Vec<u8>, usize)],
+        narrow: Vec<(SocketAddr, Range<usize>)>,
+    ) {
+        let narrow: Vec<_> = narrow
+            .into_iter()
+            .filter_map(|(to, packets)| Some((self.narrow_path(now, to)?, packets)))
+            .collect();
+        let mut state = network.lock();
+        let stack = state.sockets.stack_mut();
+        for (packet, mtu) in refused {
+            stack.packet_too_big(now, packet, *mtu);
+        }
+        for (mtu, packets) in narrow {
+            for inner in self.batch.inner(packets) {
+                stack.set_path_mtu(now, inner, mtu);
+            }
+        }
+    }
+
+    /// The host refused a datagram to `to` as too big: the overlay is told what the path carries, once in a while. Returns the
+    /// largest inner packet.
+    fn narrow_path(&mut self, now: Instant, to: SocketAddr) -> Option<usize> {
+        let recent = |told: &Instant| now.saturating_duration_since(*told) < TELL_AGAIN;
+        if self.told.get(&to).is_some_and(recent) {
+            return None;
+        }
+        if self.told.len() >= MAX_TOLD {
+            self.told.clear();
+        }
+        self.told.insert(to, now);
+        let outer = crate::sys::udp::path_mtu(to).unwrap_or(LEAST_PATH);
+        let inner = self.overlay.set_path_mtu(now, to, outer);
+        tracing::info!(%to, path = outer, packets = inner, "the path to a peer is narrow");
+        Some(inner)
     }
 
     /// Handshakes, keepalives, packets that waited for a session.
     fn transmit_control(&mut self, now: Instant) {
         let unix = clock::unix();
-        while let Some(to) = self.overlay.poll_transmit(now, unix, &mut self.control) {
-            self.udp.send(to, self.control.len(), &self.control);
+        while let Some(outgoing) = self.overlay.poll_datagram(now, unix, &mut self.control) {
+            let (to, message) = (outgoing.to, &self.control);
+            let sent = match outgoing.mark {
+                Mark::Handshake => {
+                    self.udp.send_handshake(to, message);
+                    Ok(())
+                }
+                Mark::Data(ecn) => self.udp.send(to, ecn, message.len(), message),
+            };
+            if sent.is_err() {
+                self.narrow_path(now, to);
+            }
         }
     }
 

@@ -12,4 +12,5 @@ pub mod peer;
 pub mod random;
 pub mod receive;
 pub mod task;
+pub mod udp;
 pub mod unix;
