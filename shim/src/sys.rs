@@ -4,14 +4,14 @@
 
 #[cfg(feature = "filter")]
 mod process;
-#[cfg(feature = "filter")]
+#[cfg(feature = "seccomp")]
 mod seccomp;
 
 #[cfg(feature = "filter")]
 pub use process::{
     ThreadSignal, connect, execute, is_dumpable, may_execute, may_read, peer_uid, send_with_fd,
 };
-#[cfg(feature = "filter")]
+#[cfg(feature = "seccomp")]
 pub use seccomp::{has_sys_admin, install, memory_file, probe, set_no_new_privs};
 
 /// Effective user of this process (geteuid(2)).

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line as typed. What a subcommand takes stands in its own file.
 
-use super::{network, peer};
+use super::{doctor, network, peer};
 use clap::{Parser, Subcommand};
 
 const EXIT_CODES: &str = "Exit codes:\n  \
@@ -44,6 +44,8 @@ pub(super) enum Cli {
         #[arg(long)]
         rotate: bool,
     },
+    /// Examine what this machine allows, and say what to do where it is too little
+    Doctor(doctor::Options),
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! [`output`] is how they ask and print, [`screen`] and [`table`] how it looks.
 
 mod args;
+mod doctor;
 mod human;
 mod network;
 mod output;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let args = Args::parse();
     match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             note(&failure.sentence);
             ExitCode::from(failure.code)
@@ -34,13 +35,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<(), Failure> {
+fn run(args: &Args) -> Result<ExitCode, Failure> {
     let context = Context { json: args.json };
     match &args.command {
+        Cli::Doctor(options) => return doctor::run(context, options),
         Cli::Status => status::run(context),
         Cli::Network(verb) => network::run(context, verb),
         Cli::Peer(verb) => peer::run(context, verb),
         Cli::Ps => ps::run(context),
         Cli::Token { rotate } => token::run(context, *rotate),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

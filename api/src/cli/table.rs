@@ -16,6 +16,8 @@ pub(super) struct Table {
     rows: Vec<Vec<Cell>>,
     /// Columns whose content stands at the right: numbers.
     right: &'static [usize],
+    /// The column that holds sentences: they go on in the next line at any blank.
+    prose: Option<usize>,
 }
 
 /// What stands in one place of a table.
@@ -61,12 +63,21 @@ impl Table {
         Self {
             rows: vec![headings.iter().map(heading).collect()],
             right: &[],
+            prose: None,
         }
     }
 
     /// With the content of these columns, counted from 0, at the right.
     pub(super) fn right(self, right: &'static [usize]) -> Self {
         Self { right, ..self }
+    }
+
+    /// With sentences in this column, counted from 0.
+    pub(super) fn prose(self, column: usize) -> Self {
+        Self {
+            prose: Some(column),
+            ..self
+        }
     }
 
     /// One more row.
@@ -95,7 +106,15 @@ impl Table {
             let broken: Vec<Vec<String>> = row
                 .iter()
                 .zip(&widths)
-                .map(|(cell, &width)| break_list(&cell.text, width))
+                .enumerate()
+                .map(|(column, (cell, &width))| {
+                    let after = if self.prose == Some(column) {
+                        " "
+                    } else {
+                        ", "
+                    };
+                    break_after(after, &cell.text, width)
+                })
                 .collect();
             let height = broken.iter().map(Vec::len).max().unwrap_or(0);
             for index in 0..height.max(1) {
@@ -137,13 +156,13 @@ fn narrow(widths: &mut [usize], limit: usize) {
     }
 }
 
-/// A text in lines of at most `width`: a list goes on in the next line, one item that is too long is cut.
-fn break_list(text: &str, width: usize) -> Vec<String> {
+/// A text in lines of at most `width`, broken after `separator`; one item that is too long is cut.
+fn break_after(separator: &str, text: &str, width: usize) -> Vec<String> {
     if text.width() <= width {
         return vec![text.to_owned()];
     }
     let mut lines: Vec<String> = Vec::new();
-    for item in text.split_inclusive(", ") {
+    for item in text.split_inclusive(separator) {
         let room = |line: &str| line.width() + item.trim_end().width() <= width;
         match lines.last_mut() {
             Some(line) if room(line) => line.push_str(item),
@@ -226,6 +245,16 @@ mod tests {
             "NAME  ADDRE…  N\na     10.77…  1\n      fd77:…\nb     äöü     22\n"
         );
         assert_eq!(plain(&Table::new(&[]), Some(0)), "\n");
+    }
+
+    #[test]
+    fn sentences_are_broken_at_blanks() {
+        let mut table = Table::new(&["A", "B"]).prose(1);
+        table.row(["a", "one two three, four"]);
+        assert_eq!(
+            plain(&table, Some(13)),
+            "A  B\na  one two\n   three,\n   four\n"
+        );
     }
 
     #[test]

@@ -5,12 +5,12 @@ pub mod allocator;
 pub mod diag;
 pub mod inet_diag;
 pub mod ioctl;
-pub mod kernel;
 pub mod memory;
-pub mod notify;
 pub mod peer;
 pub mod random;
 pub mod receive;
 pub mod task;
 pub mod udp;
 pub mod unix;
+
+pub use netcon_kernel::sys::{kernel, notify};

@@ -18,5 +18,6 @@ from . import (  # noqa: F401
     isolation,
     escapes,
     mistakes,
+    doctor,
     bulk,
 )
