@@ -11,6 +11,7 @@ pub mod answer;
 pub mod cli;
 pub mod client;
 pub mod command;
+pub mod man;
 pub mod model;
 pub mod openapi;
 pub mod origin;

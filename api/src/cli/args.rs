@@ -1,23 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line as typed. What a subcommand takes stands in its own file.
 
+use super::generated::Shell;
 use super::{doctor, network, peer};
+use crate::man::exit_codes;
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes:\n  \
-    0  done\n  \
-    1  something else failed\n  \
-    2  the arguments are wrong\n  \
-    3  no supervisor answers\n  \
-    4  the supervisor refused\n  \
-    5  there is no such network or peer\n  \
-    6  a file cannot be read or is no wg-quick file\n  \
-    7  the supervisor is of another version\n\n\
-    NETCON_SOCKET names the supervisor's socket if it is not in its usual place.";
+/// Exit codes: a promise to scripts.
+pub(super) const EXIT_CODES: &[(u8, &str)] = &[
+    (0, "done"),
+    (
+        1,
+        "something else failed, or the doctor found something that stops netcon",
+    ),
+    (2, "the arguments are wrong"),
+    (3, "no supervisor answers"),
+    (4, "the supervisor refused"),
+    (5, "there is no such network, peer or container"),
+    (
+        6,
+        "a file cannot be read or written, or is no wg-quick file",
+    ),
+    (7, "the supervisor is of another version"),
+];
+
+/// Variables that are looked at.
+pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
+    (
+        "NETCON_SOCKET",
+        "the supervisor's socket, if it is not in its usual place",
+    ),
+    (
+        "COLUMNS",
+        "columns of the output, instead of the terminal's",
+    ),
+    ("NO_COLOR", "if not empty, no colours"),
+];
+
+fn after_help() -> String {
+    let (name, meaning) = ENVIRONMENT[0];
+    format!("{}\n\n{name} is {meaning}.", exit_codes(EXIT_CODES))
+}
 
 /// Controls this user's netcon-supervisor
 #[derive(Debug, Parser)]
-#[command(name = "netcon", version, after_help = EXIT_CODES)]
+#[command(name = "netcon", version, after_help = after_help())]
 pub(super) struct Args {
     /// Print what the supervisor answered, as JSON
     #[arg(long, global = true)]
@@ -46,6 +74,19 @@ pub(super) enum Cli {
     },
     /// Examine what this machine allows, and say what to do where it is too little
     Doctor(doctor::Options),
+    /// Print a script by which a shell completes this command
+    ///
+    /// bash: source <(netcon completions bash); zsh: the same, after compinit; fish: netcon completions fish | source.
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages to a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 #[cfg(test)]

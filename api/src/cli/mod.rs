@@ -4,6 +4,7 @@
 
 mod args;
 mod doctor;
+mod generated;
 mod human;
 mod network;
 mod output;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    generated::complete();
     let args = Args::parse();
     match run(&args) {
         Ok(code) => code,
@@ -39,6 +41,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     let context = Context { json: args.json };
     match &args.command {
         Cli::Doctor(options) => return doctor::run(context, options),
+        Cli::Completions { shell } => generated::completions(*shell),
+        Cli::Man { folder } => generated::write_pages(folder),
         Cli::Status => status::run(context),
         Cli::Network(verb) => network::run(context, verb),
         Cli::Peer(verb) => peer::run(context, verb),

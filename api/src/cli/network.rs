@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `netcon network …`.
 
+use super::generated;
 use super::output::{Context, Failure, note, print};
 use super::screen::{Screen, Style};
 use super::table::{Cell, Table};
 use crate::command::Command;
 use crate::model::{CreateNetwork, ExportFormat, ExportQuery, ImportNetwork, Imported, Network};
 use clap::Subcommand;
+use clap_complete::ArgValueCandidates;
 use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ pub(super) enum Verb {
     /// Show a network
     Show {
         /// Name or id
+        #[arg(add = ArgValueCandidates::new(generated::networks))]
         name: String,
     },
     /// Join the network a wg-quick file describes
@@ -43,11 +46,13 @@ pub(super) enum Verb {
     /// Print a network as a wg-quick file, with its private key
     Export {
         /// Name or id
+        #[arg(add = ArgValueCandidates::new(generated::networks))]
         name: String,
     },
     /// End a network and remove its key
     Delete {
         /// Name or id
+        #[arg(add = ArgValueCandidates::new(generated::networks))]
         name: String,
     },
 }

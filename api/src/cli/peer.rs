@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `netcon peer …`.
 
+use super::generated;
 use super::human::{bytes, count, since, span};
 use super::output::{Context, Failure, note, print, typed};
 use super::qr;
@@ -10,6 +11,7 @@ use crate::command::Command;
 use crate::model::{AddPeer, AddedPeer, Peer, PeersFormat, PeersQuery};
 use crate::wgquick::File;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use std::net::{IpAddr, SocketAddr};
 
 /// What can be done with the peers of a network.
@@ -20,6 +22,7 @@ pub(super) enum Verb {
     /// List the peers of a network
     List {
         /// Name or id
+        #[arg(add = ArgValueCandidates::new(generated::networks))]
         network: String,
         /// Print the table of `wg show INTERFACE dump`, for programs that read it
         #[arg(long, conflicts_with = "json")]
@@ -28,15 +31,19 @@ pub(super) enum Verb {
     /// Show a peer
     Show {
         /// Name or id
+        #[arg(add = ArgValueCandidates::new(generated::networks))]
         network: String,
         /// Name or public key
+        #[arg(add = ArgValueCandidates::new(generated::peers))]
         peer: String,
     },
     /// Remove a peer
     Remove {
         /// Name or id
+        #[arg(add = ArgValueCandidates::new(generated::networks))]
         network: String,
         /// Name or public key
+        #[arg(add = ArgValueCandidates::new(generated::peers))]
         peer: String,
     },
 }
@@ -45,6 +52,7 @@ pub(super) enum Verb {
 #[derive(Debug, Args)]
 pub(super) struct Add {
     /// Name or id of the network
+    #[arg(add = ArgValueCandidates::new(generated::networks))]
     network: String,
     /// What to call the peer
     name: String,

@@ -424,3 +424,41 @@ fn a_reader_that_has_had_enough_is_no_failure() {
     assert_eq!(code, Some(1), "{errors}");
     assert!(errors.starts_with("netcon: cannot write"), "{errors}");
 }
+
+/// What bash offers at the end of a command line, by the function that the script defines.
+#[test]
+fn shells_complete_subcommands_options_and_names() {
+    let supervisor = Supervisor::start();
+    let script = supervisor.folder.join("completions");
+    std::fs::write(&script, ok(&supervisor, &["completions", "bash"])).unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_netcon")).parent().unwrap();
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let offered = |line: &str| {
+        let output = Process::new("bash")
+            .args([
+                "-c",
+                r#"source "$1"
+                IFS=' ' read -ra COMP_WORDS <<<"$2"; [[ $2 == *' ' ]] && COMP_WORDS+=("")
+                COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMP_TYPE=9
+                function=$(complete -p netcon); function=${function##*-F }; function=${function%% *}
+                "$function" netcon "${COMP_WORDS[COMP_CWORD]}" ""
+                echo "${COMPREPLY[*]}""#,
+                "bash",
+            ])
+            .arg(&script)
+            .arg(line)
+            .env_clear()
+            .env("PATH", &path)
+            .env("NETCON_SOCKET", &supervisor.socket)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(offered("netcon sta"), "status");
+    assert_eq!(offered("netcon network show d"), "demo");
+    assert_eq!(offered("netcon peer show demo "), "laptop --json --help");
+    assert!(offered("netcon peer add --our").contains("--our-endpoint"));
+    for shell in ["zsh", "fish"] {
+        assert!(ok(&supervisor, &["completions", shell]).contains("netcon"));
+    }
+}
