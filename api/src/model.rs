@@ -2,11 +2,12 @@
 //! JSON of requests and answers. Names are those of ZeroTier's service API where they mean the same. Private keys appear in
 //! no answer but the configuration that is exported for another side.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::answer::Media;
 
@@ -175,6 +176,60 @@ pub struct CreateNetwork {
     pub mtu: Option<u16>,
 }
 
+/// PATCH /networks/{network}. What is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeNetwork {
+    /// Local name.
+    #[serde(
+        default,
+        deserialize_with = "not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "String")]
+    pub name: Option<String>,
+    /// All own addresses, `address/prefix`, at most one of each family.
+    #[serde(
+        default,
+        deserialize_with = "not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Vec<String>")]
+    pub addresses: Option<Vec<String>>,
+    /// Largest IP packet, bytes; null for the usual one.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub mtu: Change<u16>,
+}
+
+/// PATCH /networks/{network}/peers/{peer}. What is absent stays as it is.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangePeer {
+    /// What people call it; null for no name.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub name: Change<String>,
+    /// Base64; null for none. It takes effect with the next handshake.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub preshared_key: Change<String>,
+    /// Where it is: `host:port`. With null it has to call first, once the address it is known by now is forgotten.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub endpoint: Change<String>,
+    /// All its prefixes.
+    #[serde(
+        default,
+        deserialize_with = "not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Vec<String>")]
+    pub allowed_ips: Option<Vec<String>>,
+    /// Seconds between keepalives towards it; null for none.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub persistent_keepalive: Change<u16>,
+    /// The three reserved bytes of our messages to it; null for zero.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub reserved: Change<[u8; 3]>,
+}
+
 /// POST /networks/import.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -308,6 +363,82 @@ pub struct AddedPeer {
     pub config: Option<String>,
 }
 
+/// What a PATCH says of a field that can be without a value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// Absent: it stays as it is.
+    #[default]
+    Keep,
+    /// Null: it has no value from now on.
+    Clear,
+    /// It has this value from now on.
+    Set(T),
+}
+
+impl<T> Change<T> {
+    /// Whether nothing is to change.
+    pub fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+
+    /// The field as it is to be, with `old` as it is.
+    pub fn apply(self, old: Option<T>) -> Option<T> {
+        match self {
+            Self::Keep => old,
+            Self::Clear => None,
+            Self::Set(new) => Some(new),
+        }
+    }
+
+    /// The same change of another form.
+    ///
+    /// # Errors
+    /// Those of `convert`.
+    pub fn try_map<U, E>(self, convert: impl FnOnce(T) -> Result<U, E>) -> Result<Change<U>, E> {
+        Ok(match self {
+            Self::Keep => Change::Keep,
+            Self::Clear => Change::Clear,
+            Self::Set(new) => Change::Set(convert(new)?),
+        })
+    }
+}
+
+impl<T: Serialize> Serialize for Change<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Keep | Self::Clear => serializer.serialize_none(),
+            Self::Set(new) => serializer.serialize_some(new),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Change<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Option::<T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Option::<T>::json_schema(generator)
+    }
+}
+
+/// A field that may be absent, but not null.
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Stands for a value in debugging output that holds keys.
 struct Hidden;
 
@@ -372,6 +503,28 @@ impl fmt::Debug for AddPeer {
             .field("allowed_ips", allowed_ips)
             .field("persistent_keepalive", persistent_keepalive)
             .field("our_endpoint", our_endpoint)
+            .field("reserved", reserved)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ChangePeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            preshared_key,
+            endpoint,
+            allowed_ips,
+            persistent_keepalive,
+            reserved,
+        } = self;
+        let preshared_key = preshared_key.clone().try_map(|_| Ok::<_, ()>(Hidden));
+        f.debug_struct("ChangePeer")
+            .field("name", name)
+            .field("preshared_key", &preshared_key)
+            .field("endpoint", endpoint)
+            .field("allowed_ips", allowed_ips)
+            .field("persistent_keepalive", persistent_keepalive)
             .field("reserved", reserved)
             .finish()
     }

@@ -13,5 +13,7 @@ mod handler;
 pub mod runtime;
 pub mod service;
 
-pub use runtime::{Admission, ContainerView, NetworkStart, PeerCredentials, Runtime, RuntimeError};
+pub use runtime::{
+    Admission, ContainerView, NetworkChange, NetworkStart, PeerCredentials, Runtime, RuntimeError,
+};
 pub use service::{Admitted, ControlError, Service};

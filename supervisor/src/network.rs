@@ -16,6 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -25,9 +26,9 @@ pub struct Network {
     /// Its number in the overlay; the upper 16 bits of its epoll tokens.
     pub index: NetworkIndex,
     /// Local name.
-    pub name: String,
+    name: Mutex<String>,
     /// Largest IP packet, bytes.
-    pub mtu: usize,
+    mtu: AtomicUsize,
     /// Secret: makes the names of our ends unpredictable, so that nobody else can take one first.
     names: RandomState,
     state: Mutex<State>,
@@ -48,11 +49,36 @@ impl Network {
         };
         Self {
             index,
-            name,
-            mtu,
+            name: Mutex::new(name),
+            mtu: AtomicUsize::new(mtu),
             names: RandomState::new(),
             state: Mutex::new(state),
         }
+    }
+
+    /// Local name, as it is now.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Changes the name.
+    pub fn rename(&self, name: String) {
+        *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    /// Largest IP packet, bytes, as it is now.
+    #[must_use]
+    pub fn mtu(&self) -> usize {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Changes it for the data thread; the engine and the overlay have their own.
+    pub fn set_mtu(&self, mtu: usize) {
+        self.mtu.store(mtu, Ordering::Relaxed);
     }
 
     /// What the name of a flow's S holds beside its number.

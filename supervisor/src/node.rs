@@ -3,7 +3,9 @@
 
 use crate::clock;
 use crate::container::{self, Container};
-use crate::control::{Admission, ContainerView, NetworkStart, Runtime, RuntimeError};
+use crate::control::{
+    Admission, ContainerView, NetworkChange, NetworkStart, Runtime, RuntimeError,
+};
 use crate::data::{Command, Handle};
 use crate::netlink::Ends;
 use crate::network::{Holder, MAX_NETWORKS, Network, Role};
@@ -264,7 +266,7 @@ impl Running {
             .unwrap_or_else(PoisonError::into_inner);
         networks
             .values()
-            .find(|network| network.name == name)
+            .find(|network| network.name() == name)
             .cloned()
     }
 
@@ -301,19 +303,13 @@ impl Runtime for Running {
         let seed: [u8; 32] = random::bytes().map_err(random)?;
         let ports = u64::from_ne_bytes(random::bytes().map_err(random)?);
         let mtu = usize::from(start.mtu);
-        let mut config = stack::Config {
+        let config = stack::Config {
             mtu,
-            v4: None,
-            v6: None,
+            v4: v4(&start.addresses),
+            v6: v6(&start.addresses),
             seed,
             limits: stack::Limits::default(),
         };
-        for (address, prefix) in &start.addresses {
-            match address {
-                IpAddr::V4(v4) => config.v4 = Some((*v4, *prefix)),
-                IpAddr::V6(v6) => config.v6 = Some((*v6, *prefix)),
-            }
-        }
         let mut sockets = Sockets::new(Stack::new(config, clock::now()), ports);
         sockets.set_mtu(mtu);
         let network = Arc::new(Network::new(index, start.name, mtu, sockets));
@@ -332,8 +328,8 @@ impl Runtime for Running {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(index, Arc::clone(&network));
         for peer in start.peers {
-            if let Err(error) = self.set_peer(&network.name, peer) {
-                self.stop_network(&network.name);
+            if let Err(error) = self.set_peer(&network.name(), peer) {
+                self.stop_network(&network.name());
                 return Err(error);
             }
         }
@@ -365,6 +361,44 @@ impl Runtime for Running {
         for socket in sockets {
             guard.close(clock::now(), &self.0.registry, socket, CloseHow::Reset);
         }
+    }
+
+    fn change_network(&self, network: &str, change: NetworkChange) -> Result<(), RuntimeError> {
+        let NetworkChange {
+            name,
+            addresses,
+            mtu,
+        } = change;
+        let network = self
+            .by_name(network)
+            .ok_or_else(|| RuntimeError(format!("network {network} does not run")))?;
+        if let Some(mtu) = mtu.map(usize::from) {
+            self.0
+                .data
+                .ask(|reply| Command::SetMtu {
+                    network: network.index,
+                    mtu,
+                    reply,
+                })
+                .map_err(|_| RuntimeError("the data thread has ended".to_owned()))?
+                .map_err(|error| RuntimeError(error.to_string()))?;
+            network.set_mtu(mtu);
+            let mut state = network.lock();
+            state.sockets.set_mtu(mtu);
+            state.sockets.stack_mut().set_mtu(mtu);
+        }
+        if let Some(addresses) = addresses {
+            network
+                .lock()
+                .sockets
+                .stack_mut()
+                .set_addresses(v4(&addresses), v6(&addresses));
+        }
+        if let Some(name) = name {
+            network.rename(name);
+        }
+        self.0.data.wake();
+        Ok(())
     }
 
     fn set_peer(&self, network: &str, peer: PeerConfig) -> Result<(), RuntimeError> {
@@ -427,7 +461,7 @@ impl Runtime for Running {
             .into_iter()
             .map(|container| ContainerView {
                 id: container.id,
-                network: container.network.name.clone(),
+                network: container.network.name(),
                 pid: container.pid,
                 program: String::from_utf8_lossy(&container.argv0).into_owned(),
                 started: container.started,
@@ -444,7 +478,7 @@ impl Runtime for Running {
 
     fn network_of(&self, pid: u32) -> Option<String> {
         let container = self.0.tasks.container_of(pid)?;
-        Some(self.0.container(container)?.network.name.clone())
+        Some(self.0.container(container)?.network.name())
     }
 
     fn network_of_socket(&self, inode: u64) -> Option<String> {
@@ -458,7 +492,7 @@ impl Runtime for Running {
                     .any(|pid| task::find_socket(pid, inode, SEARCH_FDS).is_some())
         };
         let found = self.0.running().into_iter().find(holds)?;
-        Some(found.network.name.clone())
+        Some(found.network.name())
     }
 
     fn start_container(
@@ -501,6 +535,26 @@ impl Runtime for Running {
             ))
         })
     }
+}
+
+/// The own IPv4 address.
+fn v4(addresses: &[(IpAddr, u8)]) -> Option<(Ipv4Addr, u8)> {
+    addresses
+        .iter()
+        .find_map(|(address, length)| match address {
+            IpAddr::V4(v4) => Some((*v4, *length)),
+            IpAddr::V6(_) => None,
+        })
+}
+
+/// The own IPv6 address.
+fn v6(addresses: &[(IpAddr, u8)]) -> Option<(Ipv6Addr, u8)> {
+    addresses
+        .iter()
+        .find_map(|(address, length)| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some((*v6, *length)),
+        })
 }
 
 /// Receives the shim's probe call, reads its memory and answers it: proof that both work before anything is irreversible.

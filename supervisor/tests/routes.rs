@@ -45,6 +45,12 @@ fn example(route: &Route) -> (String, Option<Value>) {
             )
         }
         "network_show" | "network_delete" => plain("/networks/demo"),
+        "network_change" => (
+            "/networks/demo".into(),
+            Some(
+                json!({"name": "renamed", "addresses": ["10.78.0.1/24", "fd78::1/64"], "mtu": null}),
+            ),
+        ),
         "network_export" => plain("/networks/demo/export?format=json"),
         "peer_list" => plain("/networks/demo/peers"),
         "peer_add" => (
@@ -52,6 +58,10 @@ fn example(route: &Route) -> (String, Option<Value>) {
             Some(
                 json!({"name": "new", "publicKey": OTHER_KEY, "endpoint": "192.0.2.9:1", "persistentKeepalive": 25}),
             ),
+        ),
+        "peer_change" => (
+            format!("/networks/demo/peers/{}", encode(KEY)),
+            Some(json!({"name": null, "presharedKey": OTHER_KEY, "persistentKeepalive": 25})),
         ),
         "peer_show" | "peer_remove" => plain(&format!("/networks/demo/peers/{}", encode(KEY))),
         "container_show" => plain("/containers/7"),
@@ -548,4 +558,99 @@ fn a_key_may_be_spelled_as_in_a_url() {
         assert_eq!(answer.status, 200, "{key}: {answer:?}");
         assert!(answer.body.contains(KEY), "{answer:?}");
     }
+}
+
+#[test]
+fn a_change_is_partial() {
+    let world = World::ours();
+    let change = |target: &str, body: Value| -> Value {
+        let answer = world.ask("PATCH", target, "", Some(&body.to_string()));
+        assert_eq!(answer.status, 200, "{target} {body}: {answer:?}");
+        serde_json::from_str(&answer.body).unwrap()
+    };
+    let refused = |target: &str, body: Value, code: Code| {
+        let before = world.service.networks();
+        let answer = world.ask("PATCH", target, "", Some(&body.to_string()));
+        assert_eq!(answer.code(), code.as_str(), "{target} {body}: {answer:?}");
+        let after = world.service.networks();
+        assert_eq!(format!("{before:?}"), format!("{after:?}"), "{body}");
+    };
+    let peer = format!("/networks/demo/peers/{}", encode(KEY));
+    let set = change(
+        &peer,
+        json!({"endpoint": "192.0.2.9:7", "persistentKeepalive": 25, "presharedKey": OTHER_KEY}),
+    );
+    assert_eq!(set["name"], "laptop");
+    assert_eq!(
+        (&set["endpoint"], &set["persistentKeepalive"]),
+        (&json!("192.0.2.9:7"), &json!(25))
+    );
+    assert_eq!(set["hasPresharedKey"], true);
+    let last = |world: &World| world.fake.seen().networks["demo"].last().unwrap().clone();
+    assert_eq!(last(&world).endpoint, Some("192.0.2.9:7".parse().unwrap()));
+    let cleared = change(&peer, json!({"persistentKeepalive": null, "name": "phone"}));
+    assert_eq!(cleared["persistentKeepalive"], Value::Null);
+    assert_eq!(
+        (&cleared["name"], &cleared["endpoint"]),
+        (&json!("phone"), &json!("192.0.2.9:7"))
+    );
+    // Where it has roamed to is not what it was configured with: that stays with the overlay.
+    assert_eq!(last(&world).endpoint, None);
+    change(&peer, json!({"allowedIps": ["10.77.0.7/32", "fd77::/64"]}));
+    assert_eq!(last(&world).allowed_ips.len(), 2);
+    for (body, code) in [
+        (json!({"allowedIps": null}), Code::Invalid),
+        (json!({"allowedIps": []}), Code::Invalid),
+        (json!({"allowedIps": ["10.77.0.1/32"]}), Code::Conflict),
+        (json!({"endpoint": "nowhere"}), Code::Invalid),
+        (json!({"name": "two words"}), Code::Invalid),
+        (json!({"presharedKey": "short"}), Code::Invalid),
+        (json!({"publicKey": OTHER_KEY}), Code::UnknownField),
+    ] {
+        refused(&peer, body, code);
+    }
+    let before = world.service.network("demo").unwrap().config;
+    assert_eq!(change("/networks/demo", json!({}))["name"], "demo");
+    assert!(
+        world.fake.seen().changes.is_empty(),
+        "nothing was to change"
+    );
+    assert_eq!(change("/networks/demo", json!({"mtu": 1300}))["mtu"], 1300);
+    assert_eq!(change("/networks/demo", json!({"mtu": null}))["mtu"], 1420);
+    for (body, code) in [
+        (json!({"mtu": 1}), Code::Invalid),
+        (json!({"name": null}), Code::Invalid),
+        (json!({"name": "import"}), Code::Invalid),
+        (json!({"name": "../etc"}), Code::Invalid),
+        (json!({"addresses": []}), Code::Invalid),
+        (
+            json!({"addresses": ["10.1.0.1/24", "10.2.0.1/24"]}),
+            Code::Invalid,
+        ),
+        (json!({"addresses": ["10.77.0.7/24"]}), Code::Conflict),
+        (json!({"id": "0000000000000001"}), Code::UnknownField),
+    ] {
+        refused("/networks/demo", body, code);
+    }
+    let renamed = change("/networks/demo", json!({"name": "home"}));
+    assert_eq!(
+        (&renamed["name"], &renamed["id"]),
+        (&json!("home"), &json!(before.id.to_string()))
+    );
+    let (from, seen) = world.fake.seen().changes.last().cloned().unwrap();
+    assert_eq!(
+        (from.as_str(), seen.name.as_deref()),
+        ("demo", Some("home"))
+    );
+    assert!(world.service.network("demo").is_err());
+    let by_id = format!("/networks/{}", before.id);
+    assert_eq!(world.ask("GET", &by_id, "", None).status, 200);
+    // What the node refuses is taken back from disk.
+    world.fake.seen().failure = Some("no".into());
+    refused(&by_id, json!({"name": "other"}), Code::Failed);
+    world.fake.seen().failure = Some("no".into());
+    refused(&by_id, json!({"mtu": 1400}), Code::Failed);
+    let files = std::fs::read_dir(world.service.state_directory().join("networks")).unwrap();
+    let files: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files, ["home.json"]);
 }

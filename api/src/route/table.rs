@@ -10,8 +10,9 @@ use super::declare::routes;
 use crate::answer::{Answer, Either, Reply, Text};
 use crate::command::{ApiError, Caller};
 use crate::model::{
-    AddPeer, AddedPeer, Container, CreateNetwork, ExportQuery, ExportedNetwork, Health,
-    ImportNetwork, Imported, Network, Peer, PeersQuery, Status, TokenView, WgDump, WgQuick,
+    AddPeer, AddedPeer, ChangeNetwork, ChangePeer, Container, CreateNetwork, ExportQuery,
+    ExportedNetwork, Health, ImportNetwork, Imported, Network, Peer, PeersQuery, Status, TokenView,
+    WgDump, WgQuick,
 };
 
 /// Other names of the first part of a path.
@@ -51,6 +52,12 @@ routes! {
     NetworkExport = network_export: GET "/networks/{network}/export" (network: String) query(query: ExportQuery)
         -> Either<ExportedNetwork, Text<WgQuick>>;
 
+    /// Change a network
+    ///
+    /// At once, and without disturbing what does not change: programs, sessions with peers, connections. As on Linux, connections
+    /// of an address that is gone get no answers any more.
+    NetworkChange = network_change: PATCH "/networks/{network}" (network: String) body(body: ChangeNetwork) -> Network;
+
     /// End a network and remove its file, and with it its key
     NetworkDelete = network_delete: DELETE "/networks/{network}" (network: String) -> Network;
 
@@ -65,6 +72,12 @@ routes! {
 
     /// One peer
     PeerShow = peer_show: GET "/networks/{network}/peers/{peer}" (network: String, peer: String) -> Peer;
+
+    /// Change a peer
+    ///
+    /// At once; its session goes on.
+    PeerChange = peer_change: PATCH "/networks/{network}/peers/{peer}" (network: String, peer: String)
+        body(body: ChangePeer) -> Peer;
 
     /// Remove a peer from a network
     PeerRemove = peer_remove: DELETE "/networks/{network}/peers/{peer}" (network: String, peer: String) -> Peer;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
-    AddPeer, AddedPeer, Container, CreateNetwork, ExportFormat, ExportQuery, ExportedNetwork,
-    Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, PeersFormat, PeersQuery, Route,
-    Status, TokenView, WgDump, WgQuick,
+    AddPeer, AddedPeer, ChangeNetwork, ChangePeer, Container, CreateNetwork, ExportFormat,
+    ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported, Network, NetworkStatus, Peer,
+    PeersFormat, PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
 };
 use netcon_api::server::{Gate, serve};
 use netcon_api::wgquick::{self, File};
@@ -152,6 +152,17 @@ impl Handler for Fake {
         })
     }
 
+    fn network_change(
+        &self,
+        _: Caller,
+        network: String,
+        body: ChangeNetwork,
+    ) -> Result<Network, ApiError> {
+        let found = known(&network);
+        self.note(Command::NetworkChange { network, body });
+        found
+    }
+
     fn network_delete(&self, _: Caller, network: String) -> Result<Network, ApiError> {
         let found = known(&network);
         self.note(Command::NetworkDelete { network });
@@ -193,6 +204,22 @@ impl Handler for Fake {
     fn peer_show(&self, _: Caller, network: String, of: String) -> Result<Peer, ApiError> {
         let found = known(&network).map(|_| peer(&of));
         self.note(Command::PeerShow { network, peer: of });
+        found
+    }
+
+    fn peer_change(
+        &self,
+        _: Caller,
+        network: String,
+        of: String,
+        body: ChangePeer,
+    ) -> Result<Peer, ApiError> {
+        let found = known(&network).map(|_| peer(&of));
+        self.note(Command::PeerChange {
+            network,
+            peer: of,
+            body,
+        });
         found
     }
 

@@ -90,7 +90,7 @@ async fn a_wrong_method_hears_the_right_ones() {
     for (request, allow) in [
         ("PUT /networks", "allow: GET, HEAD, POST\r\n"),
         ("POST /status", "allow: GET, HEAD\r\n"),
-        ("POST /networks/x", "allow: GET, HEAD, DELETE\r\n"),
+        ("POST /networks/x", "allow: GET, HEAD, PATCH, DELETE\r\n"),
         ("DELETE /networks/x/peers", "allow: GET, HEAD, POST\r\n"),
         ("PUT /networks/import", "allow: POST\r\n"),
     ] {

@@ -42,7 +42,8 @@ pub(super) struct Interfaces {
 
 impl Interfaces {
     pub(super) fn new(mtu: usize, now: Instant) -> Self {
-        let lower = LOWER_MTUS.into_iter().filter(|lower| *lower < mtu);
+        // One that is no lower now may become so.
+        let lower = LOWER_MTUS.into_iter().filter(|lower| *lower <= mtu);
         let overlay = std::iter::once(mtu)
             .chain(lower)
             .map(|mtu| Link {
@@ -59,6 +60,17 @@ impl Interfaces {
             overlay,
             loopback: (loopback, interface(loopback, 0)),
             epoch: now,
+        }
+    }
+
+    /// Changes the full MTU. Flows of a lower class keep theirs.
+    pub(super) fn set_mtu(&mut self, mtu: usize) {
+        let link = Link {
+            mtu,
+            checksums: true,
+        };
+        if let Some(full) = self.overlay.first_mut() {
+            *full = (link, interface(link, 0));
         }
     }
 

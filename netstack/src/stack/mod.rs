@@ -169,6 +169,20 @@ impl Stack {
         }
     }
 
+    /// Changes the largest packet, for packets made from now on. Out of its bounds it is brought to the nearest one.
+    pub fn set_mtu(&mut self, mtu: usize) {
+        self.config.mtu = mtu.clamp(MIN_MTU, usize::from(u16::MAX));
+        self.interfaces.set_mtu(self.config.mtu);
+    }
+
+    /// Changes the own addresses, each with the length of its prefix. As on Linux, connections of an address that is gone are
+    /// not ended: nothing reaches them any more.
+    pub fn set_addresses(&mut self, v4: Option<(Ipv4Addr, u8)>, v6: Option<(Ipv6Addr, u8)>) {
+        self.config.v4 = v4;
+        self.config.v6 = v6;
+        self.addresses = Addresses::new(&self.config);
+    }
+
     /// Own addresses, 127.0.0.0/8 and ::1.
     #[must_use]
     pub fn is_local(&self, ip: IpAddr) -> bool {

@@ -6,12 +6,28 @@ use netcon_overlay::IpPrefix;
 
 use super::endpoints::is_endpoint;
 use super::service::ControlError;
-use crate::state::{DEFAULT_MTU, InterfaceAddress, NetworkConfig};
+use crate::state::{DEFAULT_MTU, InterfaceAddress, NetworkConfig, NetworkName};
 
 /// What every IPv6 link carries (RFC 8200, section 5), bytes.
 const SMALLEST_MTU: u16 = 1280;
 /// Jumbo frames; well below what a UDP datagram holds, bytes.
 const LARGEST_MTU: u16 = 9000;
+
+/// Names that paths of the control API have already.
+const RESERVED: [&str; 1] = ["import"];
+
+/// A name that does not stand for something else.
+///
+/// # Errors
+/// [`ControlError::Invalid`] for one that does.
+pub(super) fn check_name(name: &NetworkName) -> Result<(), ControlError> {
+    if RESERVED.contains(&name.as_str()) {
+        return Err(ControlError::Invalid(format!(
+            "No network can be named {name}: that is a path of the control API."
+        )));
+    }
+    Ok(())
+}
 
 /// The MTU that is wanted, or the usual one.
 ///

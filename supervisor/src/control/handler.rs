@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The control API's commands, done by the [`Service`]; its values as JSON.
 
+mod change;
+
 use super::service::{
     ControlError, ImportedNetwork, Known, NewNetwork, NewPeer, PeerExport, Service, no_peer,
 };
@@ -8,9 +10,9 @@ use crate::clock;
 use crate::state::{InterfaceAddress, NetworkConfig, NetworkName, PeerEntry, WgQuickSettings};
 use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
-    AddPeer, AddedPeer, BrokenFile, Container, CreateNetwork, ExportFormat, ExportQuery,
-    ExportedNetwork, Health, ImportNetwork, Imported, Network, NetworkStatus, Peer, PeersFormat,
-    PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
+    AddPeer, AddedPeer, BrokenFile, ChangeNetwork, ChangePeer, Container, CreateNetwork,
+    ExportFormat, ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported, Network,
+    NetworkStatus, Peer, PeersFormat, PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
 };
 use netcon_api::token::Token;
 use netcon_api::wgquick::{self, File, Key, Prefix};
@@ -81,6 +83,16 @@ impl Handler for Service {
         })
     }
 
+    fn network_change(
+        &self,
+        _caller: Caller,
+        network: String,
+        body: ChangeNetwork,
+    ) -> Result<Network, ApiError> {
+        let wanted = change::network(body)?;
+        Ok(self.view(&self.change_network(&network, wanted)?))
+    }
+
     fn network_delete(&self, _caller: Caller, network: String) -> Result<Network, ApiError> {
         Ok(self.view(&self.delete(&network)?))
     }
@@ -120,6 +132,20 @@ impl Handler for Service {
             .runtime()
             .peer(known.config.name.as_str(), &entry.public_key);
         Ok(peer_view(entry, status.as_ref()))
+    }
+
+    fn peer_change(
+        &self,
+        _caller: Caller,
+        network: String,
+        peer: String,
+        body: ChangePeer,
+    ) -> Result<Peer, ApiError> {
+        let wanted = change::peer(body)?;
+        let entry = self.change_peer(&network, &peer, wanted)?;
+        let name = self.network(&network)?.config.name;
+        let status = self.runtime().peer(name.as_str(), &entry.public_key);
+        Ok(peer_view(&entry, status.as_ref()))
     }
 
     fn peer_remove(

@@ -20,6 +20,12 @@ pub trait Runtime: Send + Sync {
     /// [`RuntimeError`] when the name runs already or the overlay or the stack refuses the configuration.
     fn start_network(&self, network: NetworkStart) -> Result<(), RuntimeError>;
 
+    /// Changes a network that runs; what is not named in `change` goes on undisturbed.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the network does not run or the overlay refuses; nothing has changed then.
+    fn change_network(&self, network: &str, change: NetworkChange) -> Result<(), RuntimeError>;
+
     /// Stops a network. Its containers keep running; their sockets behave as on a machine that
     /// lost its network. Without effect when it does not run.
     fn stop_network(&self, network: &str);
@@ -81,6 +87,17 @@ pub struct NetworkStart {
     pub mtu: u16,
     /// Peers known from the start; endpoints resolved.
     pub peers: Vec<PeerConfig>,
+}
+
+/// What is to change of a network that runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkChange {
+    /// Its local name.
+    pub name: Option<String>,
+    /// All own addresses, each with the prefix length of the network it lies in.
+    pub addresses: Option<Vec<(IpAddr, u8)>>,
+    /// Largest IP packet, in bytes.
+    pub mtu: Option<u16>,
 }
 
 /// A shim that was admitted and is about to hand its notification fd over.

@@ -2,6 +2,7 @@
 //! The configuration and its one owner: its life, and the networks.
 
 mod admit;
+mod change;
 mod peers;
 mod resolved;
 
@@ -16,7 +17,7 @@ use netcon_api::token::Token;
 use netcon_overlay::{PeerConfig, PrivateKey};
 
 use super::addresses;
-use super::checks::{check_addresses, check_mtu, check_peers};
+use super::checks::{check_addresses, check_mtu, check_name, check_peers};
 use super::endpoints::Resolver;
 use super::runtime::{NetworkStart, Runtime};
 use crate::clock;
@@ -28,6 +29,7 @@ use crate::sys::random;
 use resolved::ResolvedPeers;
 
 pub use admit::Admitted;
+pub use change::{ChangedNetwork, ChangedPeer};
 pub(super) use peers::no_peer;
 pub use peers::{AddedPeer, NewPeer, PeerExport};
 
@@ -273,6 +275,7 @@ impl Service {
     /// # Errors
     /// [`ControlError`]; nothing has changed then.
     pub fn add_network(&self, new: ImportedNetwork) -> Result<Known, ControlError> {
+        check_name(&new.name)?;
         let config = NetworkConfig {
             version: Version::One,
             id: NetworkId(u64::from_ne_bytes(random::bytes().map_err(no_random)?)),
@@ -286,19 +289,7 @@ impl Service {
         check_addresses(&config.addresses)?;
         check_peers(&config)?;
         let mut tables = self.lock();
-        let name = &config.name;
-        if let Some(broken) = tables.broken.get(name.as_str()) {
-            return Err(ControlError::Conflict(format!(
-                "The name {name} belongs to {}, which cannot be read ({}); repair or remove that file, or use another name.",
-                broken.path.display(),
-                broken.reason
-            )));
-        }
-        if tables.networks.contains_key(name) {
-            return Err(ControlError::Conflict(format!(
-                "A network named {name} exists already."
-            )));
-        }
+        check_free(&tables, &config.name)?;
         let public = config.private_key.public();
         if let Some(other) = tables
             .networks
@@ -466,6 +457,23 @@ fn find<'a>(tables: &'a Tables, name_or_id: &str) -> Result<&'a Known, ControlEr
             ),
         })
     })
+}
+
+/// Whether a network may have this name from now on.
+fn check_free(tables: &Tables, name: &NetworkName) -> Result<(), ControlError> {
+    if let Some(broken) = tables.broken.get(name.as_str()) {
+        return Err(ControlError::Conflict(format!(
+            "The name {name} belongs to {}, which cannot be read ({}); repair or remove that file, or use another name.",
+            broken.path.display(),
+            broken.reason
+        )));
+    }
+    if tables.networks.contains_key(name) {
+        return Err(ControlError::Conflict(format!(
+            "A network named {name} exists already."
+        )));
+    }
+    Ok(())
 }
 
 fn names(tables: &Tables) -> String {

@@ -40,6 +40,11 @@ pub enum Command {
         network: NetworkIndex,
         reply: SyncSender<()>,
     },
+    SetMtu {
+        network: NetworkIndex,
+        mtu: usize,
+        reply: SyncSender<Result<(), ConfigError>>,
+    },
     SetPeer {
         network: NetworkIndex,
         peer: Box<PeerConfig>,

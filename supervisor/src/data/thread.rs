@@ -210,7 +210,7 @@ impl Thread {
         let mut first = true;
         let mut more = true;
         for _ in 0..BATCHES {
-            self.batch.start(network.mtu);
+            self.batch.start(network.mtu());
             {
                 let mut guard = network.lock();
                 let state = &mut *guard;
@@ -352,7 +352,7 @@ impl Thread {
                 key,
                 reply,
             } => {
-                let result = self.overlay.add_network(network.index, key, network.mtu);
+                let result = self.overlay.add_network(network.index, key, network.mtu());
                 if result.is_ok() {
                     let served = Served {
                         work: Work::default(),
@@ -367,6 +367,13 @@ impl Thread {
                 let _ = self.overlay.remove_network(network);
                 self.networks.remove(&network.0);
                 let _ = reply.send(());
+            }
+            Command::SetMtu {
+                network,
+                mtu,
+                reply,
+            } => {
+                let _ = reply.send(self.overlay.set_mtu(network, mtu));
             }
             Command::SetPeer {
                 network,

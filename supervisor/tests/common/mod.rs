@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use netcon_overlay::{PeerConfig, PeerStatus, PublicKey};
 use netcon_supervisor::control::{
-    Admission, ContainerView, NetworkStart, Runtime, RuntimeError, Service,
+    Admission, ContainerView, NetworkChange, NetworkStart, Runtime, RuntimeError, Service,
 };
 use netcon_supervisor::state::StateDir;
 
@@ -19,6 +19,8 @@ use netcon_supervisor::state::StateDir;
 pub(crate) struct Seen {
     /// Running networks with the endpoints of their peers.
     pub(crate) networks: BTreeMap<String, Vec<PeerConfig>>,
+    /// Changes of networks, each with the name before it.
+    pub(crate) changes: Vec<(String, NetworkChange)>,
     /// Containers that were started.
     pub(crate) containers: Vec<(Admission, u32)>,
     /// Containers that run.
@@ -60,6 +62,17 @@ impl Runtime for Fake {
                 .insert(network.name, network.peers)
                 .is_none()
         );
+        Ok(())
+    }
+
+    fn change_network(&self, network: &str, change: NetworkChange) -> Result<(), RuntimeError> {
+        self.fail()?;
+        let mut seen = self.seen();
+        if let Some(name) = change.name.clone() {
+            let peers = seen.networks.remove(network).expect("it runs");
+            seen.networks.insert(name, peers);
+        }
+        seen.changes.push((network.to_owned(), change));
         Ok(())
     }
 

@@ -17,6 +17,7 @@ from . import (  # noqa: F401
     interfaces,
     isolation,
     escapes,
+    control,
     mistakes,
     doctor,
     bulk,

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use netcon_overlay::{IpPrefix, PresharedKey, PrivateKey, PublicKey};
 
+use super::change::check_peer_name;
 use super::{ControlError, Service, find, no_random, peer_config};
 use crate::control::addresses;
 use crate::control::checks::check_peers;
 use crate::control::endpoints::{outgoing_address, with_port};
-use crate::state::{InterfaceAddress, NetworkConfig, PeerEntry, is_name};
+use crate::state::{InterfaceAddress, NetworkConfig, PeerEntry};
 use crate::sys::random;
 
 /// What a new peer is to be.
@@ -65,17 +66,7 @@ impl Service {
         let known = find(&tables, network)?.clone();
         let mut config = known.config;
         if let Some(name) = &new.name {
-            if !is_name(name) {
-                return Err(ControlError::Invalid(format!(
-                    "{name:?} is not a name: use 1 to 32 letters, digits, '-' or '_', starting with a letter or digit."
-                )));
-            }
-            if config.peer(name).is_some() {
-                return Err(ControlError::Conflict(format!(
-                    "Network {} has a peer named {name} already.",
-                    config.name
-                )));
-            }
+            check_peer_name(&config, name)?;
         }
         let addresses = addresses::next_free(&config);
         let (private_key, public_key) = match new.public_key {
@@ -203,7 +194,7 @@ impl Service {
 }
 
 /// Where a peer is in the list, by name or public key.
-fn place_of(config: &NetworkConfig, peer: &str) -> Result<usize, ControlError> {
+pub(super) fn place_of(config: &NetworkConfig, peer: &str) -> Result<usize, ControlError> {
     let key = config.peer(peer).map(|entry| entry.public_key);
     config
         .peers
