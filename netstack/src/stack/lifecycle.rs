@@ -410,26 +410,45 @@ impl Stack {
         self.emit_into_queue(now, id);
     }
 
-    /// Lets smoltcp send one packet of a flow that is about to leave, behind what waits already.
-    fn emit_into_queue(&mut self, now: Instant, id: FlowId) {
+    /// Sends what the peer's window takes of a flow that is about to be reset: what a program has written before is on its
+    /// way then, as on Linux. Bounded by the queue.
+    pub(super) fn send_rest(&mut self, now: Instant, id: FlowId) {
+        loop {
+            let room = match self.flows.get(id.0).map(|flow| flow.path) {
+                Some(Path::Overlay { .. }) => self.egress.has_room(),
+                Some(Path::Loopback) => self.loopback.has_room(),
+                None => return,
+            };
+            if !room || !self.emit_into_queue(now, id) {
+                return;
+            }
+        }
+    }
+
+    /// Lets smoltcp send one packet of a flow that is about to leave, behind what waits already. False: it had none.
+    fn emit_into_queue(&mut self, now: Instant, id: FlowId) -> bool {
         let Some(flow) = self.flows.get_mut(id.0) else {
-            return;
+            return false;
         };
         let out = match flow.path {
             Path::Overlay { .. } => Out::Queue(&mut self.egress),
             Path::Loopback => Out::Queue(&mut self.loopback),
         };
         let Some(endpoint) = flow.endpoint.as_mut() else {
-            return;
+            return false;
         };
         match self
             .interfaces
             .egress(now, flow.path, endpoint.set_mut(), out)
         {
-            Ok(sent) => flow.note_sent(&sent),
+            Ok(sent) => {
+                flow.note_sent(&sent);
+                sent.packets > 0
+            }
             Err(_) => {
                 self.counters.panics += 1;
                 flow.endpoint = None;
+                false
             }
         }
     }

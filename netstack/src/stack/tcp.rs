@@ -242,13 +242,16 @@ impl Stack {
         }
     }
 
-    /// Sends RST and forgets the flow.
+    /// Sends what the peer's window takes of what is queued, then RST, and forgets the flow.
     pub fn abort(&mut self, now: Instant, id: FlowId) {
         let Some(flow) = self.flows.get(id.0) else {
             return;
         };
         match flow.stage {
-            Stage::Open => self.reset(now, id),
+            Stage::Open => {
+                self.send_rest(now, id);
+                self.reset(now, id);
+            }
             Stage::Connecting { .. } | Stage::Ended { .. } => self.remove(now, id),
             // Not the caller's.
             Stage::HalfOpen { .. } | Stage::Orphan { .. } => {}

@@ -252,6 +252,17 @@ fn reset_lets_received_data_be_read() {
 }
 
 #[test]
+fn reset_goes_behind_what_was_written_before() {
+    let mut world = World::new(7, Link::GOOD);
+    let (a, b, _) = world.connected(80);
+    world.write(B, b, b"last words");
+    world.hosts[B].abort(world.now, b);
+    world.run_for(Duration::from_millis(100));
+    assert!(world.saw(A, &Event::Reset(a, Failure::Reset)));
+    assert_eq!(world.read(A, a), (b"last words".to_vec(), Recv::Dead));
+}
+
+#[test]
 fn release_sends_the_rest_and_resets_what_comes_late() {
     let mut world = World::new(8, Link::GOOD);
     let (a, b, _) = world.connected(80);

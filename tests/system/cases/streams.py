@@ -133,6 +133,23 @@ def reset_unread(w, family):
         equal(client.do("c.recv(1)"), b"", "second read")
 
 
+@test("last-words", both=True, native=True)
+def last_words(w, family):
+    """What is written right before an RST arrives before it (a TLS alert before close() with unread data)."""
+    with pair(w, family) as (server, client):
+        server.do("s.sendall(b'never read')")
+        equal(client.do("settled(c,'IN OUT')"), "IN OUT", "data waits")
+        client.do("c.send(b'alert');c.close()")
+        equal(server.do("settled(s,%r)" % REFUSED), REFUSED, "mask after RST")
+        equal(server.do("s.recv(100)"), b"alert", "data before the RST")
+        equal(server.errno("s.recv(1)"), "ECONNRESET", "read after RST")
+    with pair(w, family) as (server, client):
+        client.do("linger(c,0);c.send(b'alert');c.close()")
+        equal(server.do("settled(s,%r)" % REFUSED), REFUSED, "mask after RST with SO_LINGER 0")
+        equal(server.do("s.recv(100)"), b"alert", "data before the RST with SO_LINGER 0")
+        equal(server.errno("s.recv(1)"), "ECONNRESET", "read after it")
+
+
 @test("reset-linger", both=True, native=True)
 def reset_linger(w, family):
     """SO_LINGER 0 closes with an RST; what was received before is read first."""
