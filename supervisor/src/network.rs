@@ -9,7 +9,7 @@ use crate::registry::Registry;
 use crate::sys::unix::{Hidden, Plug};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::interfaces::View;
-use netcon_netstack::sockets::{CloseHow, ConnectTo, SocketId, Sockets};
+use netcon_netstack::sockets::{CloseHow, ConnectTo, Kind, SocketId, Sockets};
 use netcon_netstack::stack::{Datagram, FlowId, ListenerId};
 use netcon_overlay::NetworkIndex;
 use std::collections::{HashMap, VecDeque};
@@ -142,6 +142,33 @@ impl State {
     pub fn give_up(&mut self, now: Instant, socket: SocketId) {
         let _ = self.sockets.connect(now, socket, ConnectTo::Unspecified);
         self.become_idle(now, socket);
+    }
+
+    /// Carries SO_SNDBUF and SO_RCVBUF of a stream to the kernel's buffers, as far as the supervisor holds them. True: A's
+    /// send buffer is to be set now.
+    pub fn apply_buffers(&mut self, socket: SocketId) -> bool {
+        let (send, receive) = self.sockets.buffers(socket);
+        match self
+            .carriers
+            .get_mut(&socket)
+            .map(|carrier| &mut carrier.role)
+        {
+            Some(Role::Connecting(connecting)) => {
+                // A's buffer is what plugs it: the new size comes when the plug goes.
+                if let (Some((_, plug)), Some(send)) = (&mut connecting.plugged, send) {
+                    plug.send_buffer = send / 2;
+                }
+                connecting.plugged.is_none() && send.is_some()
+            }
+            Some(Role::Linked(flow)) => {
+                if let (Some(link), Some(_)) = (self.links.get(flow), receive) {
+                    crate::sys::unix::set_send_buffer(link.s.as_fd(), receive);
+                }
+                send.is_some()
+            }
+            Some(Role::Idle) => self.sockets.kind(socket) == Some(Kind::Stream) && send.is_some(),
+            Some(Role::Listening(_) | Role::Datagram(_)) | None => false,
+        }
     }
 
     /// Lets go of what the supervisor holds of a socket that goes on to exist.

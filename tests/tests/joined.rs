@@ -12,6 +12,8 @@ const OPTIONS: TcpOptions = TcpOptions {
     nodelay: true,
     hop_limit: 64,
     connect_timeout: Duration::from_secs(127),
+    send_buffer: None,
+    receive_buffer: None,
 };
 
 fn pattern(len: usize, salt: u8) -> Vec<u8> {

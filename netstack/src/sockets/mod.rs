@@ -37,7 +37,9 @@ pub use self::state::Traffic;
 pub use self::stream::{Connect, Listen, Shutdown};
 
 use self::address::{AF_INET, AF_INET6, present_bound};
-use self::names::{IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOL_IPV6, SOL_SOCKET};
+use self::names::{
+    IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_IPV6, SOL_SOCKET,
+};
 use self::options::Options;
 use self::ports::{Claim, Ports, Random, Transport};
 use self::state::{Binding, Body, Socket};
@@ -322,12 +324,13 @@ impl Sockets {
             let only = socket.options.is_on(SOL_IPV6, IPV6_V6ONLY);
             socket.binding.families = if only { Families::V6 } else { Families::Both };
         }
-        if let Body::Stream(Stream::Listening { changed, .. }) = &mut socket.body {
+        let told = socket.options.tcp(socket.peer_is_v6());
+        if let Body::Stream(Stream::Listening { changed, listener }) = &mut socket.body {
             *changed = Some(now);
+            self.stack.set_listener_options(*listener, &told);
         }
         if let Some(flow) = socket.flow() {
-            let options = socket.options.tcp(socket.peer_is_v6());
-            self.stack.set_options(now, flow, &options);
+            self.stack.set_options(now, flow, &told);
         }
         if shares {
             self.record_claim(id);
@@ -364,6 +367,15 @@ impl Sockets {
         let socket = self.sockets.get_mut(&id)?;
         socket.forget_failure();
         socket.error.take()
+    }
+
+    /// SO_SNDBUF and SO_RCVBUF as getsockopt(2) shows them, each if it was set.
+    #[must_use]
+    pub fn buffers(&self, id: SocketId) -> (Option<usize>, Option<usize>) {
+        self.sockets.get(&id).map_or((None, None), |socket| {
+            let options = &socket.options;
+            (options.set_buffer(SO_SNDBUF), options.set_buffer(SO_RCVBUF))
+        })
     }
 
     /// SO_LINGER if it is on.

@@ -156,6 +156,25 @@ impl Options {
             nodelay: self.is_on(SOL_TCP, TCP_NODELAY),
             hop_limit: self.hop_limit(v6),
             connect_timeout: user_timeout.map_or(syn, |limit| limit.min(syn)),
+            send_buffer: self.set_buffer(SO_SNDBUF),
+            receive_buffer: self.window(),
+        }
+    }
+
+    /// SO_RCVBUF or SO_SNDBUF as shown, if it was set.
+    pub(crate) fn set_buffer(&self, name: i32) -> Option<usize> {
+        let shown = self.ints.get(&(SOL_SOCKET, name))?;
+        usize::try_from(*shown).ok()
+    }
+
+    /// Largest receive window: half of SO_RCVBUF (tcp_adv_win_scale), at most TCP_WINDOW_CLAMP.
+    fn window(&self) -> Option<usize> {
+        let buffer = self.set_buffer(SO_RCVBUF).map(|bytes| bytes / 2);
+        let clamp = usize::try_from(self.value(SOL_TCP, TCP_WINDOW_CLAMP)).ok();
+        let clamp = clamp.filter(|clamp| *clamp > 0);
+        match (buffer, clamp) {
+            (Some(buffer), Some(clamp)) => Some(buffer.min(clamp)),
+            (buffer, clamp) => buffer.or(clamp),
         }
     }
 

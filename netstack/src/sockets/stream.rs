@@ -52,7 +52,7 @@ pub(crate) enum Stream {
     /// Waits for connections.
     Listening {
         listener: ListenerId,
-        /// When an option was set after listen(2): the engine knows the earlier ones.
+        /// When an option was set after listen(2): half-open connections have the earlier ones.
         changed: Option<Instant>,
     },
 }

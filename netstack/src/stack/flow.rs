@@ -17,6 +17,8 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(100);
 const FIN_WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest duration of an option: more would overflow clocks.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Smallest window, bytes: a segment of the smallest path fits (RFC 9293 §3.7.1).
+const SMALLEST_WINDOW: usize = 1_152;
 /// smoltcp's acknowledgement delay.
 const ACK_DELAY: Duration = Duration::from_millis(10);
 
@@ -35,6 +37,8 @@ impl TcpOptions {
             nodelay: self.nodelay,
             hop_limit: self.hop_limit.max(1),
             connect_timeout: self.connect_timeout.min(LONGEST),
+            send_buffer: self.send_buffer.map(|bytes| bytes.max(1)),
+            receive_buffer: self.receive_buffer.map(|bytes| bytes.max(SMALLEST_WINDOW)),
         }
     }
 }
@@ -63,10 +67,11 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(ring: usize) -> Self {
+    /// `receive`, `send`: bytes of the rings.
+    pub(super) fn new(receive: usize, send: usize) -> Self {
         let socket = tcp::Socket::new(
-            tcp::SocketBuffer::new(vec![0; ring]),
-            tcp::SocketBuffer::new(vec![0; ring]),
+            tcp::SocketBuffer::new(vec![0; receive]),
+            tcp::SocketBuffer::new(vec![0; send]),
         );
         let mut set = SocketSet::new(Vec::with_capacity(1));
         let handle = set.add(socket);
@@ -253,11 +258,26 @@ impl Flow {
         self.socket().map_or(0, tcp::Socket::recv_queue)
     }
 
-    /// Enough room that waking the caller pays (Linux: a third; here a quarter of the ring).
+    /// Enough room that waking the caller pays (Linux: a third; here a quarter of what may be queued).
     pub(super) fn has_ample_room(&self) -> bool {
         self.socket().is_some_and(|socket| {
-            socket.may_send()
-                && (socket.send_capacity() - socket.send_queue()) * 4 >= socket.send_capacity()
+            let most = self.send_limit(socket);
+            socket.may_send() && most.saturating_sub(socket.send_queue()) * 4 >= most
+        })
+    }
+
+    /// Bytes that may be queued and not acknowledged.
+    fn send_limit(&self, socket: &tcp::Socket<'static>) -> usize {
+        let capacity = socket.send_capacity();
+        self.options
+            .send_buffer
+            .map_or(capacity, |limit| limit.min(capacity))
+    }
+
+    /// Bytes that may be queued now.
+    pub(super) fn send_room(&self) -> usize {
+        self.socket().map_or(0, |socket| {
+            self.send_limit(socket).saturating_sub(socket.send_queue())
         })
     }
 

@@ -272,7 +272,7 @@ mod tests {
         let mut interfaces = Interfaces::new(1420, now);
         for isn in [0, 1, 0x1234_5678, u32::MAX] {
             let path = Path::Overlay { class: 0 };
-            let mut endpoint = Endpoint::new(4096);
+            let mut endpoint = Endpoint::new(4096, 4096);
             let local: SocketAddr = "10.0.0.1:1".parse().unwrap();
             let remote: SocketAddr = "10.0.0.2:2".parse().unwrap();
             interfaces

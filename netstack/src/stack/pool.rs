@@ -28,14 +28,22 @@ impl Pool {
     }
 
     pub(super) fn take(&mut self, options: &TcpOptions) -> Endpoint {
-        let mut endpoint = self.free.pop().unwrap_or_else(|| Endpoint::new(self.ring));
+        let receive = options
+            .receive_buffer
+            .map_or(self.ring, |bytes| bytes.min(self.ring));
+        let kept = if receive == self.ring {
+            self.free.pop()
+        } else {
+            None
+        };
+        let mut endpoint = kept.unwrap_or_else(|| Endpoint::new(receive, self.ring));
         self.unused = self.unused.min(self.free.len());
         endpoint.prepare(options);
         endpoint
     }
 
     pub(super) fn give(&mut self, endpoint: Endpoint) {
-        if self.free.len() < self.limit {
+        if self.free.len() < self.limit && endpoint.socket().recv_capacity() == self.ring {
             self.free.push(endpoint);
         }
     }

@@ -83,6 +83,13 @@ impl Stack {
         self.listeners.set_backlog(id, backlog);
     }
 
+    /// Changes what later connections of a listener start with.
+    pub fn set_listener_options(&mut self, id: ListenerId, options: &TcpOptions) {
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.options = options.bounded();
+        }
+    }
+
     /// Drops new SYNs while paused, as Linux does while the accept queue is full.
     pub fn set_paused(&mut self, id: ListenerId, paused: bool) {
         if let Some(listener) = self.listeners.get_mut(id) {
@@ -155,15 +162,16 @@ impl Stack {
             }
         }
         flow.marks.writable = false;
+        let most = flow.send_room();
         let socket = flow.socket_mut()?;
         let written = socket
             .send(|room| {
-                let written = f(room).min(room.len());
+                let part = room.len().min(most);
+                let written = f(&mut room[..part]).min(part);
                 (written, written)
             })
             .ok()?;
-        let full = socket.send_queue() >= socket.send_capacity();
-        flow.marks.wants_room = full;
+        flow.marks.wants_room = flow.send_room() == 0;
         if written > 0 {
             flow.note_queued(written);
             flow.note_progress(now);
@@ -288,13 +296,18 @@ impl Stack {
         }
     }
 
-    /// Changes the options of a live flow. A new `connect_timeout` counts only for the next attempt.
+    /// Changes the options of a live flow. A new `connect_timeout` or `receive_buffer` counts only for the next attempt.
     pub fn set_options(&mut self, now: Instant, id: FlowId, options: &TcpOptions) {
         let Some(flow) = self.flows.get_mut(id.0) else {
             return;
         };
         let options = options.bounded();
         flow.options = options.clone();
+        if flow.marks.wants_room && !flow.marks.writable && flow.has_ample_room() {
+            flow.marks.wants_room = false;
+            flow.marks.writable = true;
+            self.events.push_back(Event::Writable(id));
+        }
         if let Some(socket) = flow.socket_mut() {
             socket.set_hop_limit(Some(options.hop_limit));
             if options.keepalive.is_none() {

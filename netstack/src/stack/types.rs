@@ -94,6 +94,10 @@ pub struct TcpOptions {
     pub hop_limit: u8,
     /// Time until a connection attempt fails with `Failure::TimedOut` (Linux: tcp_syn_retries 6 = 127 s).
     pub connect_timeout: Duration,
+    /// SO_SNDBUF: bytes that may be queued and not acknowledged. `None`: the whole ring.
+    pub send_buffer: Option<usize>,
+    /// SO_RCVBUF, TCP_WINDOW_CLAMP: largest window, bytes. `None`: the whole ring. Counts from the start of a connection.
+    pub receive_buffer: Option<usize>,
 }
 
 /// What happened in the stack since the last call of [`super::Stack::poll_event`].

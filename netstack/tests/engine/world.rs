@@ -96,6 +96,8 @@ pub(crate) fn options() -> TcpOptions {
         nodelay: false,
         hop_limit: 64,
         connect_timeout: Duration::from_secs(127),
+        send_buffer: None,
+        receive_buffer: None,
     }
 }
 

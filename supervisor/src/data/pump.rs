@@ -279,6 +279,9 @@ impl State {
                 link.outgoing = Outgoing::ShutdownCalled;
             }
         }
+        if let (_, receive @ Some(_)) = self.sockets.buffers(link.socket) {
+            unix::set_send_buffer(link.s.as_fd(), receive);
+        }
         self.links.insert(flow, link);
         // Its first edge may be gone already.
         self.ready.push_back(flow);

@@ -35,7 +35,22 @@ pub fn new(kind: End, nonblocking: bool) -> Result<OwnedFd, Errno> {
     };
     let mut flags = SockFlag::SOCK_CLOEXEC;
     flags.set(SockFlag::SOCK_NONBLOCK, nonblocking);
-    socket(AddressFamily::Unix, kind, flags, None)
+    let fd = socket(AddressFamily::Unix, kind, flags, None)?;
+    if kind == SockType::Stream {
+        set_send_buffer(fd.as_fd(), None);
+    }
+    Ok(fd)
+}
+
+/// SO_SNDBUF of a stream end where nothing else was asked for: net.core.wmem_max of a machine as distributed, bytes. TCP
+/// takes megabytes, and every small write costs a unix socket several hundred bytes.
+const STREAM_SEND_BUFFER: usize = 212_992;
+
+/// Bounds what is written to `fd` and not read at its peer: `shown` as getsockopt(2) shows it, twice what was asked for.
+pub fn set_send_buffer(fd: BorrowedFd<'_>, shown: Option<usize>) {
+    let asked = shown.map_or(STREAM_SEND_BUFFER, |shown| shown / 2);
+    // Only the bound is at stake.
+    let _ = setsockopt(&fd, sockopt::SndBuf, &asked);
 }
 
 /// A connected pair that keeps the boundaries of messages and hangs up when the other end goes: A and S. S never blocks.
@@ -273,7 +288,11 @@ impl Joiner {
             None => Self::listen(&self.folder)?,
         };
         let joined = match name.connect(a) {
-            Ok(()) => accept(listener.as_fd(), true)?,
+            Ok(()) => {
+                let s = accept(listener.as_fd(), true)?;
+                set_send_buffer(s.as_fd(), None);
+                s
+            }
             Err(error) => {
                 self.listener = Some((listener, name));
                 return Err(error);

@@ -170,9 +170,10 @@ impl Accept {
         let Ok(inode) = unix::inode(end.as_fd()) else {
             return Err(Errno::ENFILE);
         };
-        let peer = {
+        let (peer, room) = {
             let mut state = self.network.lock();
             let peer = state.sockets.peer_address(socket);
+            let (room, _) = state.sockets.buffers(socket);
             let reset = state.links.get(&flow).is_some_and(|link| link.reset);
             if let Some(carrier) = state.carriers.get_mut(&socket) {
                 carrier.inode = Some(inode);
@@ -196,8 +197,9 @@ impl Accept {
                     MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
                 );
             }
-            peer
+            (peer, room)
         };
+        unix::set_send_buffer(end.as_fd(), room);
         node.adopt(
             inode,
             Entry {

@@ -4,6 +4,7 @@
 use super::address::{self, Address};
 use super::{OnSocket, Verdict, datagram, int};
 use crate::clock;
+use crate::sys::unix;
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{BindError, Kind, SocketId};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -104,7 +105,7 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     if is_error && value.as_bytes().iter().any(|&b| b != 0) {
         // The stand-in carries an error of its own; both are consumed together.
         if let Ok(a) = on.duplicate() {
-            crate::sys::unix::clear_error(a.as_fd());
+            unix::clear_error(a.as_fd());
         }
     }
     let bytes = value.fit(level, name, room)?;
@@ -134,9 +135,19 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         int(args[2]),
         &bytes[..used],
     );
+    let buffer = matches!(
+        (int(args[1]), int(args[2])),
+        (libc::SOL_SOCKET, libc::SO_SNDBUF | libc::SO_RCVBUF)
+    );
+    let ours = done.is_ok() && buffer && state.apply_buffers(on.entry.socket);
     drop(state);
+    if ours && let Ok(a) = on.duplicate() {
+        let (send, _) = on.entry.network.lock().sockets.buffers(on.entry.socket);
+        unix::set_send_buffer(a.as_fd(), send);
+    }
     // A timer may have been set.
-    if (int(args[1]), int(args[2])) == (libc::SOL_SOCKET, libc::SO_KEEPALIVE)
+    if buffer
+        || (int(args[1]), int(args[2])) == (libc::SOL_SOCKET, libc::SO_KEEPALIVE)
         || int(args[1]) == libc::IPPROTO_TCP && int(args[2]) != libc::TCP_NODELAY
     {
         on.node.data.wake();

@@ -40,6 +40,30 @@ def masks(w, family):
         equal(client.do("settled(c,'OUT')"), "OUT", "writable again")
 
 
+@test("stream-buffers", both=True, native=True)
+def buffers(w, family):
+    """SO_SNDBUF and SO_RCVBUF, set before the connection or during it, bound what a peer that does not read takes."""
+    with listening(w, family) as (server, client, address, number):
+        server.do("l.setsockopt(socket.SOL_SOCKET,socket.SO_RCVBUF,4096)")
+        client.do("c=stream(%r);c.setsockopt(socket.SOL_SOCKET,socket.SO_SNDBUF,4096)" % address)
+        client.do("c.connect((%r,%d))" % (address, number))
+        server.do("s,p=l.accept()")
+        equal(server.do("s.getsockopt(socket.SOL_SOCKET,socket.SO_RCVBUF)"), 8192, "inherited")
+        client.do("c.setblocking(False);n=0")
+        client.do(
+            "end=time.time()+15;quiet=0\nwhile time.time()<end and quiet<10:\n"
+            " try: n+=c.send(b'y'*65536);quiet=0\n except BlockingIOError: quiet+=1;time.sleep(.05)"
+        )
+        sent = client.do("n")
+        true(2000 < sent < 100_000, "bytes on their way to a peer that does not read: %d" % sent)
+        server.do("d=receive(s,%d)" % sent, timeout=30)
+        equal(server.do("len(d)"), sent, "bytes received")
+        client.do("c.setsockopt(socket.SOL_SOCKET,socket.SO_SNDBUF,65536);c.setblocking(True);c.settimeout(20)")
+        client.begin("c.sendall(b'z'*1000000)")
+        equal(server.do("len(receive(s,1000000))", timeout=30), 1_000_000, "a transfer through small buffers")
+        client.result()
+
+
 @test("stream-peek", both=True, native=True)
 def flags(w, family):
     """MSG_PEEK, MSG_WAITALL, MSG_DONTWAIT, MSG_TRUNC, FIONREAD, readv/writev, sendfile."""
