@@ -161,8 +161,14 @@ impl State {
                 connecting.plugged.is_none() && send.is_some()
             }
             Some(Role::Linked(flow)) => {
-                if let (Some(link), Some(_)) = (self.links.get(flow), receive) {
-                    crate::sys::unix::set_send_buffer(link.s.as_fd(), receive);
+                if let Some(link) = self.links.get_mut(flow) {
+                    if receive.is_some() {
+                        crate::sys::unix::set_send_buffer(link.s.as_fd(), receive);
+                    }
+                    if send.is_some() {
+                        // What is left of it could fill the smaller buffer for ever.
+                        link.unplug();
+                    }
                 }
                 send.is_some()
             }

@@ -508,6 +508,8 @@ fn absurd_options_are_bounded() {
         nodelay: true,
         hop_limit: 0,
         connect_timeout: Duration::MAX,
+        send_buffer: Some(0),
+        receive_buffer: Some(0),
     };
     world.hosts[B].listen(any(80), usize::MAX, &absurd);
     let flow = world.hosts[A]

@@ -93,6 +93,8 @@ fn try_listen(on: &OnSocket<'_>, backlog: i32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// A send buffer of so many bytes is writable although the plug still lies in S.
+const ROOM_BESIDE_PLUG: usize = 65_536;
 /// net.core.somaxconn.
 const SOMAXCONN: i32 = 4096;
 
@@ -314,10 +316,11 @@ pub fn finish_connect(
                         Some((_, a, _)) => a.try_clone().ok(),
                         None => inode.and_then(|inode| node.find_end(container, holder, inode)),
                     };
-                    if found.is_none_or(|a| unix::restore(a.as_fd(), plug).is_err())
+                    let restored = found.is_some_and(|a| unix::restore(a.as_fd(), plug).is_ok());
+                    if (!restored || plug.send_buffer < ROOM_BESIDE_PLUG)
                         && let Some(link) = network.lock().links.get_mut(&flow)
                     {
-                        // With its small buffer, but writable.
+                        // Its buffer is small, but it is writable.
                         link.unplug();
                     }
                     Ok(())

@@ -64,6 +64,26 @@ def buffers(w, family):
         client.result()
 
 
+@test("stream-buffers-nonblocking", both=True, native=True)
+def buffers_nonblocking(w, family):
+    """A small SO_SNDBUF of a socket that connects without blocking, set before and after: it becomes writable and is usable."""
+    for before in (True, False):
+        with listening(w, family) as (server, client, address, number):
+            client.do("c=stream(%r);c.setblocking(False)" % address)
+            if before:
+                client.do("c.setsockopt(socket.SOL_SOCKET,socket.SO_SNDBUF,4096)")
+            equal(client.do("c.connect_ex((%r,%d))" % (address, number)), 115, "EINPROGRESS")
+            server.do("s,p=l.accept()")
+            equal(client.do("settled(c,'OUT')"), "OUT", "connected")
+            if not before:
+                client.do("c.setsockopt(socket.SOL_SOCKET,socket.SO_SNDBUF,4096)")
+                equal(client.do("settled(c,'OUT')"), "OUT", "still writable")
+            client.do("c.settimeout(20)")
+            client.begin("c.sendall(b'z'*300000)")
+            equal(server.do("len(receive(s,300000))", timeout=30), 300_000, "a transfer")
+            client.result()
+
+
 @test("stream-peek", both=True, native=True)
 def flags(w, family):
     """MSG_PEEK, MSG_WAITALL, MSG_DONTWAIT, MSG_TRUNC, FIONREAD, readv/writev, sendfile."""
