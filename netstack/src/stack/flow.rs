@@ -183,6 +183,8 @@ pub(super) struct Flow {
     /// Until when its path is believed to be narrow, and which state of the table that was taken from.
     pub(super) path_until: Option<Instant>,
     pub(super) path_generation: Option<u32>,
+    /// Acknowledgement number of the last segment that was trimmed.
+    pub(super) trimmed: u32,
     /// Received bytes the caller knows of and has not read.
     pub(super) unread: usize,
     /// When the peer was last heard.
@@ -236,6 +238,7 @@ impl Flow {
             next_seq: None,
             path_until: None,
             path_generation: None,
+            trimmed: 0,
             unread: 0,
             heard: now,
             probes: 0,

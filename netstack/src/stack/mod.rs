@@ -27,6 +27,7 @@ mod ping;
 mod pool;
 mod queue;
 mod reassembly;
+mod repair;
 mod slab;
 mod tap;
 mod tcp;

@@ -254,7 +254,7 @@ impl Stack {
         }
         let tuple = Tuple::new((ip.dst, segment.dst_port), (ip.src, segment.src_port));
         if let Some(id) = self.by_tuple.get(&tuple).copied() {
-            return self.give_segment(now, id, ip.bytes);
+            return self.give_repaired(now, id, ip, &segment);
         }
         match self.tombstones.segment(now, &tuple, &segment) {
             Verdict::Unknown | Verdict::Reopen => {}
@@ -288,7 +288,7 @@ impl Stack {
         }
     }
 
-    fn give_segment(&mut self, now: Instant, id: FlowId, packet: &[u8]) {
+    pub(super) fn give_segment(&mut self, now: Instant, id: FlowId, packet: &[u8]) {
         let Some(flow) = self.flows.get_mut(id.0) else {
             return;
         };

@@ -15,6 +15,7 @@ const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const ICMP_HEADER: usize = 8;
+const FIN: u8 = 0x01;
 const TCP_HEADER: usize = 20;
 /// IPv6 extension headers that are walked; more: the packet is dropped.
 const EXTENSIONS: usize = 8;
@@ -155,7 +156,7 @@ impl Segment {
     }
 
     pub(super) fn fin(&self) -> bool {
-        self.flags & 0x01 != 0
+        self.flags & FIN != 0
     }
 
     pub(super) fn syn(&self) -> bool {
@@ -168,6 +169,16 @@ impl Segment {
 
     pub(super) fn has_ack(&self) -> bool {
         self.flags & 0x10 != 0
+    }
+
+    /// An acknowledgement and nothing else.
+    pub(super) fn is_bare(&self) -> bool {
+        self.payload_len == 0 && self.flags & 0x17 == 0x10
+    }
+
+    /// Bytes of data, as a distance of sequence numbers.
+    pub(super) fn payload_len_u32(&self) -> u32 {
+        u32::try_from(self.payload_len).unwrap_or(u32::MAX)
     }
 
     /// The first segment of a connection and nothing else.
@@ -237,6 +248,25 @@ pub(super) fn write_ack(out: &mut [u8], from: SocketAddr, to: SocketAddr, seq: u
     body[13] = 0x10;
     let sum = transport_checksum(from.ip(), to.ip(), TCP, body);
     body[16..18].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The TCP segment of which `tcp` begins, from `from` to `to`, without its data and options and with number `seq`, as a packet:
+/// for the TCP engine only, which does not look at checksums.
+pub(super) fn trimmed(
+    tcp: &[u8],
+    from: SocketAddr,
+    to: SocketAddr,
+    seq: u32,
+    segment: &Segment,
+) -> Vec<u8> {
+    let mut packet = vec![0; ack_packet_len(to.ip())];
+    write_ack(&mut packet, from, to, seq, segment.ack);
+    let at = packet.len() - TCP_HEADER;
+    packet[at + 13] |= segment.flags & FIN;
+    if let Some(window) = tcp.get(14..16) {
+        packet[at + 14..at + 16].copy_from_slice(window);
+    }
+    packet
 }
 
 /// An ICMP or ICMPv6 message that arrived.

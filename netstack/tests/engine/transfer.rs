@@ -270,3 +270,68 @@ fn self_connect_is_a_simultaneous_open() {
     world.hosts[A].abort(world.now, flow);
     assert_eq!(world.hosts[A].sizes().flows, 0);
 }
+
+#[test]
+fn two_sides_that_repeat_at_the_same_time_hear_each_other() {
+    let mut world = World::new(1, Link::GOOD);
+    let (a, b, _) = world.connected(80);
+    let data = [7; 4000];
+    assert_eq!(world.write(A, a, &data), data.len());
+    assert_eq!(world.write(B, b, &data), data.len());
+    // The data of both arrives, the acknowledgements of both are lost, and so is what they repeat.
+    world.flush();
+    world.link.loss = 1.0;
+    world.run_for(Duration::from_millis(2500));
+    world.link.loss = 0.0;
+    world.run_until(Duration::from_secs(60), |world| {
+        world.hosts[A].send_queue(a) + world.hosts[B].send_queue(b) == 0
+    });
+    assert_eq!(world.read(A, a).0, data);
+    assert_eq!(world.read(B, b).0, data);
+}
+
+#[test]
+fn a_fin_that_overtook_its_data_is_heard_when_it_is_repeated() {
+    let mut world = World::new(1, Link::GOOD);
+    let (a, b, _) = world.connected(80);
+    // The first of two segments is lost, the second, which carries the FIN, arrives.
+    world.link.loss = 1.0;
+    assert_eq!(world.write(A, a, &[1; 1380]), 1380);
+    world.flush();
+    world.link.loss = 0.0;
+    world.keep_log = true;
+    assert_eq!(world.write(A, a, &[2; 100]), 100);
+    world.hosts[A].finish(world.now, a);
+    world.flush();
+    let (_, last) = world.log.last().cloned().expect("a segment with the FIN");
+    let mut got = Vec::new();
+    world.run_until(Duration::from_secs(60), |world| {
+        got.extend(world.read(B, b).0);
+        got.len() == 1480
+    });
+    world.hosts[B].handle_packet(world.now, &last);
+    assert_eq!(world.read(B, b).1, Recv::Finished);
+}
+
+#[test]
+fn a_fin_outlives_repeated_acknowledgements() {
+    let mut world = World::new(1, Link::GOOD);
+    let (a, b, _) = world.connected(80);
+    assert_eq!(world.write(A, a, &[1; 3000]), 3000);
+    world.flush();
+    world.keep_log = true;
+    world.run_for(Duration::from_millis(50));
+    // What B has said last, once more and again while only the FIN is on its way.
+    let last = world.log.iter().rev().find(|(from, _)| *from == B);
+    let (_, ack) = last.cloned().expect("the data was acknowledged");
+    world.link.loss = 1.0;
+    world.hosts[A].finish(world.now, a);
+    world.flush();
+    world.link.loss = 0.0;
+    for _ in 0..8 {
+        world.hosts[A].handle_packet(world.now, &ack);
+    }
+    world.run_until(Duration::from_secs(60), |world| {
+        world.read(B, b).1 == Recv::Finished
+    });
+}
