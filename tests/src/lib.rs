@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Several hosts, each a netstack over an overlay, joined by links that delay, lose, reorder, duplicate and corrupt, on one
-//! virtual clock. Everything follows from the seed.
+//! The simulated world, in which many nodes, each netstack over overlay, live on one virtual clock, and one seed decides
+//! everything ([`sim`], see `docs/simulation.md`); and the relay, a bad network between real programs ([`relay`]).
+
 #![forbid(unsafe_code)]
 
 pub mod relay;
-pub mod world;
+pub mod sim;
