@@ -569,7 +569,7 @@ fn link(dice: &mut Dice, rough: u64, demand: Demand) -> Link {
     }
     if dice.chance(400) {
         link.rate = Some(dice.between(20_000, 2_000_000));
-        link.queue = dice.between(8_000, 200_000);
+        link.queue = dice.between(12_000, 200_000);
     }
     if dice.chance(500) {
         link.loss = match demand {
