@@ -114,6 +114,8 @@ fn options() -> TcpOptions {
         nodelay: true,
         hop_limit: 64,
         connect_timeout: CONNECT_TIMEOUT,
+        send_buffer: None,
+        receive_buffer: None,
     }
 }
 
