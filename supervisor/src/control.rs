@@ -14,6 +14,7 @@ pub mod runtime;
 pub mod service;
 
 pub use runtime::{
-    Admission, ContainerView, NetworkChange, NetworkStart, PeerCredentials, Runtime, RuntimeError,
+    Admission, ContainerView, NetworkChange, NetworkStart, PeerCredentials, RunningTimestamps,
+    Runtime, RuntimeError,
 };
 pub use service::{Admitted, ControlError, Service};

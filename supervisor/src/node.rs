@@ -4,7 +4,7 @@
 use crate::clock;
 use crate::container::{self, Container};
 use crate::control::{
-    Admission, ContainerView, NetworkChange, NetworkStart, Runtime, RuntimeError,
+    Admission, ContainerView, NetworkChange, NetworkStart, RunningTimestamps, Runtime, RuntimeError,
 };
 use crate::data::{Command, Handle};
 use crate::netlink::Ends;
@@ -258,6 +258,25 @@ impl Node {
 pub struct Running(pub Arc<Node>);
 
 impl Running {
+    /// Puts a peer into the overlay; `timestamp` is what it has shown before a restart.
+    fn place_peer(
+        &self,
+        network: &Network,
+        peer: PeerConfig,
+        timestamp: Option<[u8; 12]>,
+    ) -> Result<(), RuntimeError> {
+        self.0
+            .data
+            .ask(|reply| Command::SetPeer {
+                network: network.index,
+                peer: Box::new(peer),
+                timestamp,
+                reply,
+            })
+            .map_err(|_| RuntimeError("the data thread has ended".to_owned()))?
+            .map_err(|error| RuntimeError(error.to_string()))
+    }
+
     fn by_name(&self, name: &str) -> Option<Arc<Network>> {
         let networks = self
             .0
@@ -328,7 +347,8 @@ impl Runtime for Running {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(index, Arc::clone(&network));
         for peer in start.peers {
-            if let Err(error) = self.set_peer(&network.name(), peer) {
+            let timestamp = start.timestamps.get(&peer.public_key).copied();
+            if let Err(error) = self.place_peer(&network, peer, timestamp) {
                 self.stop_network(&network.name());
                 return Err(error);
             }
@@ -405,17 +425,38 @@ impl Runtime for Running {
         let Some(network) = self.by_name(network) else {
             return Err(RuntimeError(format!("network {network} does not run")));
         };
-        self.0
-            .data
-            .ask(|reply| Command::SetPeer {
-                network: network.index,
-                peer: Box::new(peer),
-                reply,
-            })
-            .map_err(|_| RuntimeError("the data thread has ended".to_owned()))?
-            .map_err(|error| RuntimeError(error.to_string()))?;
+        self.place_peer(&network, peer, None)?;
         self.update_routes(&network);
         Ok(())
+    }
+
+    fn set_least_time(&self, unix: Duration) {
+        self.0.data.set_least_time(unix);
+    }
+
+    fn changed_timestamps(&self) -> Option<RunningTimestamps> {
+        if !self.0.data.take_timestamps_changed() {
+            return None;
+        }
+        let mut found = RunningTimestamps::default();
+        let networks: Vec<_> = self
+            .0
+            .networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
+        for network in networks {
+            let ask = |reply| Command::Timestamps {
+                network: network.index,
+                reply,
+            };
+            let (own, peers) = self.0.data.ask(ask).ok()?;
+            found.own = found.own.max(own);
+            found.peers.push((network.name(), peers));
+        }
+        Some(found)
     }
 
     fn remove_peer(&self, network: &str, peer: &PublicKey) {

@@ -121,7 +121,9 @@ pub fn run(
         networks = service.networks().len(),
         "ready"
     );
-    wait_for_end(&signals)
+    let end = wait_for_end(&signals);
+    service.save_timestamps();
+    end
     // The socket's file goes with `socket`; the process's end closes the rest.
 }
 

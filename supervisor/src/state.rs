@@ -5,6 +5,7 @@
 //! <state directory>/           owned by this user, writable by nobody else
 //!   lock                       held (flock(2)) while a supervisor uses the directory
 //!   token                      0600; whoever knows it may use the control API
+//!   timestamps/                0700; what handshakes must not forget over a restart
 //!   networks/                  0700
 //!     <name>.json              0600; the network, its private key and its peers
 //! ```
@@ -16,6 +17,7 @@
 mod atomic;
 mod keys;
 mod network;
+mod timestamps;
 mod token;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -31,6 +33,7 @@ pub use network::{
     DEFAULT_MTU, InterfaceAddress, InterfaceAddressError, NameError, NetworkConfig, NetworkId,
     NetworkName, PeerEntry, Version, WgQuickSettings,
 };
+pub use timestamps::{PeerTimestamps, Timestamps};
 
 /// A file of a network that could not be used. It is untouched.
 #[derive(Debug, Clone)]
@@ -94,6 +97,7 @@ pub enum StateError {
 pub struct StateDir {
     root: PathBuf,
     networks: PathBuf,
+    timestamps: PathBuf,
     _lock: Flock<File>,
 }
 
@@ -125,14 +129,19 @@ impl StateDir {
         create_directory(root)?;
         check_directory(root)?;
         let networks = root.join("networks");
-        create_directory(&networks)?;
-        check_directory(&networks)?;
+        let timestamps = root.join("timestamps");
+        for folder in [&networks, &timestamps] {
+            create_directory(folder)?;
+            check_directory(folder)?;
+        }
         let lock = take_lock(root)?;
         atomic::remove_leftovers(&networks);
+        atomic::remove_leftovers(&timestamps);
         atomic::remove_leftovers(root);
         Ok(Self {
             root: root.to_path_buf(),
             networks,
+            timestamps,
             _lock: lock,
         })
     }

@@ -11,6 +11,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{Fake, Folder, service};
 use netcon_api::answer::Either;
@@ -20,7 +21,9 @@ use netcon_api::{Caller, Handler};
 use netcon_overlay::{PeerStatus, PrivateKey};
 use netcon_shim::handover::refusal;
 use netcon_supervisor::control::service::{ImportedNetwork, NewNetwork, NewPeer};
-use netcon_supervisor::control::{Admitted, ControlError, PeerCredentials, Runtime, Service};
+use netcon_supervisor::control::{
+    Admitted, ControlError, PeerCredentials, RunningTimestamps, Runtime, Service,
+};
 use netcon_supervisor::state::{PeerEntry, StateDir};
 
 fn new(name: &str, addresses: &[&str]) -> NewNetwork {
@@ -65,6 +68,72 @@ fn a_network_survives_a_restart() {
     assert!(fake.seen().networks.is_empty());
     drop(second);
     assert!(restarted(&folder).0.networks().is_empty());
+}
+
+#[test]
+fn timestamps_of_handshakes_survive_a_restart() {
+    let folder = Folder::new();
+    let (first, fake) = service(&folder);
+    for name in ["demo", "other"] {
+        first.create(new(name, &[])).unwrap();
+    }
+    let key = first
+        .add_peer("demo", peer("laptop"))
+        .unwrap()
+        .peer
+        .public_key;
+    let own = Duration::new(1_800_000_000, 999_999_999);
+    let shown = |stamp| vec![("demo".to_owned(), [(key, [stamp; 12])].into())];
+    let tell =
+        |fake: &Fake, own, peers| fake.seen().timestamps = Some(RunningTimestamps { own, peers });
+    tell(&fake, own, shown(7));
+    first.save_timestamps();
+    // Nothing has changed since: nothing is forgotten either.
+    first.save_timestamps();
+    drop(first);
+    let (second, fake) = restarted(&folder);
+    let later = own + Duration::from_millis(20);
+    assert_eq!(
+        fake.seen().least_time,
+        later,
+        "newer, as timestamps tell it"
+    );
+    assert_eq!(fake.seen().restored.get(&key), Some(&[7; 12]));
+    // A clock that went back does not take our own back; the network that is removed is forgotten.
+    tell(&fake, Duration::from_secs(1), shown(9));
+    second.save_timestamps();
+    let file = folder.path().join("state/timestamps/timestamps.json");
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .contains(&key.to_string())
+    );
+    second.delete("demo").unwrap();
+    tell(&fake, Duration::from_secs(2), Vec::new());
+    second.save_timestamps();
+    assert!(
+        !std::fs::read_to_string(&file)
+            .unwrap()
+            .contains(&key.to_string())
+    );
+    drop(second);
+    assert_eq!(restarted(&folder).1.seen().least_time, later);
+}
+
+#[test]
+fn timestamps_that_cannot_be_read_are_as_if_there_were_none() {
+    for text in [
+        "",
+        "{}",
+        r#"{"own":[1,0],"peers":{"0123456789abcdef":{"AAAA":"00"}}}"#,
+        r#"{"own":[18446744073709551615,4294967295],"peers":{}}"#,
+    ] {
+        let folder = Folder::new();
+        drop(service(&folder));
+        std::fs::write(folder.path().join("state/timestamps/timestamps.json"), text).unwrap();
+        let least = restarted(&folder).1.seen().least_time;
+        assert!(least < Duration::from_secs(1), "{text}");
+    }
 }
 
 #[test]
@@ -270,7 +339,7 @@ fn names_of_endpoints_are_resolved_in_the_background() {
     };
     service.add_peer("demo", with_name).unwrap();
     let resolved = (0..500).any(|_| {
-        std::thread::park_timeout(std::time::Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
         fake.seen().networks["demo"][0].endpoint.is_some()
     });
     assert!(resolved);
@@ -310,7 +379,7 @@ fn a_late_answer_does_not_replace_where_a_peer_has_called_from() {
     };
     // Names are looked up in the order in which they were asked for.
     let other_resolved = (0..500).any(|_| {
-        std::thread::park_timeout(std::time::Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
         endpoint(false).is_some()
     });
     assert!(other_resolved);

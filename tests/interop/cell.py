@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 
 from harness import Failed, Skip, eventually, shorten, true
@@ -128,9 +129,9 @@ class Cell:
             self.us.launch()
         self.keep(self.us.supervisor)
 
-    def restart_supervisor(self, env=None):
-        """Ends our supervisor without warning and starts it again."""
-        self.us.supervisor.signal(9)
+    def restart_supervisor(self, env=None, by=signal.SIGKILL):
+        """Ends our supervisor, without warning unless `by` another signal, and starts it again."""
+        self.us.supervisor.signal(by)
         self.us.supervisor.popen.wait()
         self.run_supervisor(env)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The rows: what our supervisor and a standard endpoint do together. `way` says who initiates: `out` we, `in` they."""
 
+import signal
 import time
 
 from cell import INNER, OUR_PORT, OUTER, PEER_PORT, STRANGERS, Cell
@@ -121,13 +122,13 @@ def restart_us(cell, options, way):
     cell.talk(way)
 
 
-@row("restart-us-clock-behind", short=False)
+@row("restart-us-clock-behind")
 def clock_behind(cell, options):
     """Our supervisor comes back with a clock that is an hour behind: our timestamps must not go back (TAI64N, persisted)."""
     meet(cell, "out")
     cell.talk("out", families=(4,), size=10_000)
     library = cell.context.compile("skew.c", "-shared", "-fPIC", name="skew.so")
-    cell.restart_supervisor({"LD_PRELOAD": str(library), "SKEW": "-3600"})
+    cell.restart_supervisor({"LD_PRELOAD": str(library), "SKEW": "-3600"}, signal.SIGTERM)
     cell.talk("out", families=(4,), size=10_000, timeout=30)
 
 

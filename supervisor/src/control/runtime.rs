@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use netcon_overlay::{PeerConfig, PeerStatus, PrivateKey, PublicKey};
 
+use crate::state::PeerTimestamps;
+
 /// The node: networks, peers and containers that exist now.
 ///
 /// Called from the API thread and from hand-over threads at the same time; every method is quick
@@ -38,6 +40,12 @@ pub trait Runtime: Send + Sync {
 
     /// Removes a peer and its session. Without effect when there is none.
     fn remove_peer(&self, network: &str, peer: &PublicKey);
+
+    /// No initiation of ours is to be older than `unix`, whatever the clock says.
+    fn set_least_time(&self, unix: Duration);
+
+    /// Timestamps of handshakes, if one has changed since this was last asked.
+    fn changed_timestamps(&self) -> Option<RunningTimestamps>;
 
     /// State of each peer of a network, in any order.
     fn peer_status(&self, network: &str) -> Vec<PeerStatus>;
@@ -87,6 +95,17 @@ pub struct NetworkStart {
     pub mtu: u16,
     /// Peers known from the start; endpoints resolved.
     pub peers: Vec<PeerConfig>,
+    /// What the peers' initiations have shown before: older ones are replays.
+    pub timestamps: PeerTimestamps,
+}
+
+/// Timestamps of handshakes as the overlay knows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunningTimestamps {
+    /// The newest of ours, since 1970.
+    pub own: Duration,
+    /// TAI64N of the peers, by the network's name.
+    pub peers: Vec<(String, PeerTimestamps)>,
 }
 
 /// What is to change of a network that runs.

@@ -4,6 +4,7 @@
 mod admit;
 mod change;
 mod peers;
+mod remembered;
 mod resolved;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::state::{
     StateError, Version, WgQuickSettings,
 };
 use crate::sys::random;
+use remembered::Keeper;
 use resolved::ResolvedPeers;
 
 pub use admit::Admitted;
@@ -35,10 +37,11 @@ pub use peers::{AddedPeer, NewPeer, PeerExport};
 
 /// Answers the control API and admits containers; owns the state directory.
 pub struct Service {
-    state: StateDir,
+    state: Arc<StateDir>,
     token: RwLock<Token>,
     shared: Arc<Shared>,
     resolver: Resolver,
+    keeper: Arc<Keeper>,
     udp_port: u16,
     started: Instant,
     next_container: AtomicU64,
@@ -133,7 +136,9 @@ impl Service {
             runtime,
             tables: Mutex::new(Tables::default()),
         });
+        let state = Arc::new(state);
         let service = Self {
+            keeper: Keeper::start(Arc::clone(&state), Arc::clone(&shared)),
             state,
             token: RwLock::new(token),
             resolver: Resolver::start(ResolvedPeers::new(Arc::clone(&shared))),
@@ -168,6 +173,11 @@ impl Service {
         }
         drop(tables);
         Ok(service)
+    }
+
+    /// Writes down what handshakes must not forget over a restart; otherwise done every few seconds.
+    pub fn save_timestamps(&self) {
+        self.keeper.save();
     }
 
     /// The port of the overlay.
@@ -378,6 +388,7 @@ impl Service {
                     .collect(),
                 mtu: config.mtu,
                 peers: config.peers.iter().map(peer_config).collect(),
+                timestamps: self.keeper.of(config.id),
             })
             .map_err(|error| error.to_string())?;
         for peer in &config.peers {

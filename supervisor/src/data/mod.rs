@@ -16,6 +16,7 @@ pub use thread::run;
 pub use udp::Udp;
 
 use crate::network::{Network, Token};
+use crate::state::PeerTimestamps;
 use netcon_overlay::{
     ConfigError, IpPrefix, NetworkIndex, PeerConfig, PeerStatus, PrivateKey, PublicKey,
 };
@@ -26,6 +27,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What the overlay is asked by other threads.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub enum Command {
     SetPeer {
         network: NetworkIndex,
         peer: Box<PeerConfig>,
+        /// The greatest that its initiations have shown before a restart.
+        timestamp: Option<[u8; 12]>,
         reply: SyncSender<Result<(), ConfigError>>,
     },
     RemovePeer {
@@ -68,6 +72,11 @@ pub enum Command {
         network: NetworkIndex,
         reply: SyncSender<Vec<IpPrefix>>,
     },
+    SetLeastTime(Duration),
+    Timestamps {
+        network: NetworkIndex,
+        reply: SyncSender<(Duration, PeerTimestamps)>,
+    },
     Stop,
 }
 
@@ -82,6 +91,8 @@ struct Shared {
     /// A wake-up is on its way: one is enough.
     woken: AtomicBool,
     commands: Mutex<Vec<Command>>,
+    /// Timestamps of handshakes have changed.
+    timestamps_changed: AtomicBool,
 }
 
 /// The data thread has ended.
@@ -103,6 +114,7 @@ impl Handle {
             wake,
             woken: AtomicBool::new(false),
             commands: Mutex::new(Vec::new()),
+            timestamps_changed: AtomicBool::new(false),
         })))
     }
 
@@ -135,6 +147,16 @@ impl Handle {
         let (reply, answer): (_, Receiver<T>) = sync_channel(1);
         self.command(make(reply));
         answer.recv().map_err(|_| Gone)
+    }
+
+    /// No initiation of ours is to be older.
+    pub fn set_least_time(&self, unix: Duration) {
+        self.command(Command::SetLeastTime(unix));
+    }
+
+    /// Whether timestamps of handshakes have changed since this was last asked.
+    pub fn take_timestamps_changed(&self) -> bool {
+        self.0.timestamps_changed.swap(false, Ordering::AcqRel)
     }
 
     fn command(&self, command: Command) {

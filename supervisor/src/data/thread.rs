@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Batches one network may send in one turn.
@@ -72,6 +73,8 @@ struct Thread {
     control: Vec<u8>,
     /// Paths that were found to be narrow, and when. At most [`MAX_TOLD`].
     told: HashMap<SocketAddr, Instant>,
+    /// The newest timestamp of ours that [`Handle`] was told of.
+    own_time: Duration,
 }
 
 /// Runs until [`Handle::stop`].
@@ -91,6 +94,7 @@ pub fn run(node: Arc<Node>, udp: Udp, seed: [u8; 32]) -> io::Result<()> {
         scratch: vec![0; 65_536],
         control: Vec::with_capacity(2048),
         told: HashMap::new(),
+        own_time: Duration::ZERO,
     };
     thread.run()
 }
@@ -144,6 +148,18 @@ impl Thread {
             self.networks = networks;
             self.overlay.handle_timeout(now, clock::unix());
             self.transmit_control(now);
+            self.report_timestamps();
+        }
+    }
+
+    fn report_timestamps(&mut self) {
+        let own_time = self.overlay.own_time();
+        if self.overlay.take_timestamps_changed() || own_time != self.own_time {
+            self.own_time = own_time;
+            self.handle
+                .0
+                .timestamps_changed
+                .store(true, Ordering::Release);
         }
     }
 
@@ -378,9 +394,20 @@ impl Thread {
             Command::SetPeer {
                 network,
                 peer,
+                timestamp,
                 reply,
             } => {
-                let _ = reply.send(self.overlay.set_peer(now, network, *peer));
+                let key = peer.public_key;
+                let result = self.overlay.set_peer(now, network, *peer);
+                if let Some(timestamp) = timestamp {
+                    self.overlay.restore_timestamp(network, &key, timestamp);
+                }
+                let _ = reply.send(result);
+            }
+            Command::SetLeastTime(unix) => self.overlay.set_least_time(unix),
+            Command::Timestamps { network, reply } => {
+                let peers = self.overlay.timestamps(network).into_iter().collect();
+                let _ = reply.send((self.overlay.own_time(), peers));
             }
             Command::RemovePeer {
                 network,

@@ -133,7 +133,7 @@ pub enum Version {
 }
 
 /// Identity of a network: 64 random bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NetworkId(pub u64);
 

@@ -7,12 +7,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use netcon_overlay::{PeerConfig, PeerStatus, PublicKey};
 use netcon_supervisor::control::{
-    Admission, ContainerView, NetworkChange, NetworkStart, Runtime, RuntimeError, Service,
+    Admission, ContainerView, NetworkChange, NetworkStart, RunningTimestamps, Runtime,
+    RuntimeError, Service,
 };
-use netcon_supervisor::state::StateDir;
+use netcon_supervisor::state::{PeerTimestamps, StateDir};
 
 /// What the fake node knows.
 #[derive(Debug, Default)]
@@ -31,6 +33,12 @@ pub(crate) struct Seen {
     pub(crate) sockets_inside: BTreeMap<u64, String>,
     /// What the overlay says of peers.
     pub(crate) status: Vec<PeerStatus>,
+    /// What it was told or shall tell about timestamps.
+    pub(crate) least_time: Duration,
+    /// What the node restored.
+    pub(crate) restored: PeerTimestamps,
+    /// What has changed.
+    pub(crate) timestamps: Option<RunningTimestamps>,
     /// The next start fails with this.
     pub(crate) failure: Option<String>,
 }
@@ -56,6 +64,7 @@ impl Fake {
 impl Runtime for Fake {
     fn start_network(&self, network: NetworkStart) -> Result<(), RuntimeError> {
         self.fail()?;
+        self.seen().restored.extend(network.timestamps);
         assert!(
             self.seen()
                 .networks
@@ -95,6 +104,14 @@ impl Runtime for Fake {
             .get_mut(network)
             .expect("it runs")
             .retain(|old| old.public_key != *peer);
+    }
+
+    fn set_least_time(&self, unix: Duration) {
+        self.seen().least_time = unix;
+    }
+
+    fn changed_timestamps(&self) -> Option<RunningTimestamps> {
+        self.seen().timestamps.take()
     }
 
     fn peer_status(&self, _network: &str) -> Vec<PeerStatus> {
