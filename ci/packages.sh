@@ -15,6 +15,7 @@ PACKAGES=(
     "redis-server         /usr/bin/redis-server"
     "redis-tools          /usr/bin/redis-cli"
     "python3              /usr/bin/python3"
+    "python3-venv         /usr/share/doc/python3-venv"
     "openssh-server       /usr/sbin/sshd"
     "openssh-client       /usr/bin/ssh"
     "openssh-sftp-server  /usr/lib/openssh/sftp-server"

@@ -11,6 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::answer::Media;
 
+/// What names networks and peers, as a regular expression.
+const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$";
+/// 32 bytes in base64.
+const KEY: &str = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$";
+
 /// GET /status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -167,12 +172,14 @@ pub struct Container {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateNetwork {
     /// Local name.
+    #[schemars(regex(pattern = NAME))]
     pub name: String,
     /// Own addresses, `address/prefix`; a family without one gets a random private prefix.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     /// Largest IP packet, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1280, max = 9000))]
     pub mtu: Option<u16>,
 }
 
@@ -186,7 +193,7 @@ pub struct ChangeNetwork {
         deserialize_with = "not_null",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", regex(pattern = NAME))]
     pub name: Option<String>,
     /// All own addresses, `address/prefix`, at most one of each family.
     #[serde(
@@ -198,6 +205,7 @@ pub struct ChangeNetwork {
     pub addresses: Option<Vec<String>>,
     /// Largest IP packet, bytes; null for the usual one.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[schemars(range(min = 1280, max = 9000))]
     pub mtu: Change<u16>,
 }
 
@@ -207,9 +215,11 @@ pub struct ChangeNetwork {
 pub struct ChangePeer {
     /// What people call it; null for no name.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[schemars(regex(pattern = NAME))]
     pub name: Change<String>,
     /// Base64; null for none. It takes effect with the next handshake.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
+    #[schemars(regex(pattern = KEY))]
     pub preshared_key: Change<String>,
     /// Where it is: `host:port`. With null it has to call first, once the address it is known by now is forgotten.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
@@ -238,10 +248,28 @@ pub struct ImportNetwork {
     pub config: String,
     /// Name of the network here; else the one in the file, else `fallbackName`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = NAME))]
     pub name: Option<String>,
     /// Used when the file names none, usually the file's own name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_name: Option<String>,
+}
+
+/// GET and PATCH /log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Log {
+    /// Levels, of all or of parts: `debug`, or `warn,netcon_supervisor=trace`, as in `RUST_LOG`.
+    pub filter: String,
+}
+
+/// PATCH /log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeLog {
+    /// Levels, of all or of parts; null for what it was at the start.
+    #[serde(default, skip_serializing_if = "Change::is_keep")]
+    pub filter: Change<String>,
 }
 
 /// GET /networks/{network}/export.
@@ -328,12 +356,15 @@ pub struct Imported {
 pub struct AddPeer {
     /// What people call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = NAME))]
     pub name: Option<String>,
     /// Base64. Without it a key pair is made, and handed out once in `config`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = KEY))]
     pub public_key: Option<String>,
     /// Base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = KEY))]
     pub preshared_key: Option<String>,
     /// Where it is: `host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@ pub mod control;
 pub mod data;
 pub mod http;
 pub mod limits;
+pub mod log_filter;
 pub mod logging;
 pub mod netlink;
 pub mod network;

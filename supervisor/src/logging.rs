@@ -11,6 +11,8 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::log_filter;
+
 /// Starts logging: `RUST_LOG` if it is set and can be understood, else by the number of `-v`. Colours are for terminals, and
 /// not if `NO_COLOR` is set.
 ///
@@ -36,12 +38,19 @@ pub fn start(verbosity: u8) -> Option<String> {
         None => (EnvFilter::new(own), None),
     };
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let _already_started = tracing_subscriber::fmt()
+    let text = filter.to_string();
+    let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(!plain && std::io::stderr().is_terminal())
         .with_target(asked_for)
-        .try_init();
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    if builder.try_init().is_ok() {
+        log_filter::set_up(text, move |filter| {
+            handle.reload(filter).map_err(|error| format!("{error}."))
+        });
+    }
     complaint
 }
 

@@ -29,8 +29,9 @@ const OTHER_KEY: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
 fn example(route: &Route) -> (String, Option<Value>) {
     let plain = |path: &str| (path.to_owned(), None);
     match route.name {
-        "status" | "health" | "openapi" | "token_show" | "token_rotate" | "network_list"
-        | "container_list" => plain(route.path),
+        "status" | "health" | "openapi" | "token_show" | "token_rotate" | "log_show"
+        | "network_list" | "container_list" => plain(route.path),
+        "log_change" => ("/log".into(), Some(json!({}))),
         "network_create" => (
             "/networks".into(),
             Some(json!({"name": "fresh", "addresses": ["10.9.0.1/24"], "mtu": 1400})),

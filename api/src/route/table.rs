@@ -10,9 +10,9 @@ use super::declare::routes;
 use crate::answer::{Answer, Either, Reply, Text};
 use crate::command::{ApiError, Caller};
 use crate::model::{
-    AddPeer, AddedPeer, ChangeNetwork, ChangePeer, Container, CreateNetwork, ExportQuery,
-    ExportedNetwork, Health, ImportNetwork, Imported, Network, Peer, PeersQuery, Status, TokenView,
-    WgDump, WgQuick,
+    AddPeer, AddedPeer, ChangeLog, ChangeNetwork, ChangePeer, Container, CreateNetwork,
+    ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported, Log, Network, Peer, PeersQuery,
+    Status, TokenView, WgDump, WgQuick,
 };
 
 /// Other names of the first part of a path.
@@ -35,6 +35,12 @@ routes! {
 
     /// Make a new token; the old one is worth nothing from then on
     TokenRotate = token_rotate: POST "/token" -> TokenView;
+
+    /// What is logged
+    LogShow = log_show: GET "/log" -> Log;
+
+    /// Change what is logged, until the supervisor ends
+    LogChange = log_change: PATCH "/log" body(body: ChangeLog) -> Log;
 
     /// All networks
     NetworkList = network_list: GET "/networks" -> Vec<Network>;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
-    AddPeer, AddedPeer, ChangeNetwork, ChangePeer, Container, CreateNetwork, ExportFormat,
-    ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported, Network, NetworkStatus, Peer,
-    PeersFormat, PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
+    AddPeer, AddedPeer, ChangeLog, ChangeNetwork, ChangePeer, Container, CreateNetwork,
+    ExportFormat, ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported, Log, Network,
+    NetworkStatus, Peer, PeersFormat, PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
 };
 use netcon_api::server::{Gate, serve};
 use netcon_api::wgquick::{self, File};
@@ -101,6 +101,21 @@ impl Handler for Fake {
     fn token_rotate(&self, _: Caller) -> Result<TokenView, ApiError> {
         self.note(Command::TokenRotate {});
         Ok(token())
+    }
+
+    fn log_show(&self, _: Caller) -> Result<Log, ApiError> {
+        self.note(Command::LogShow {});
+        Ok(Log {
+            filter: "warn".into(),
+        })
+    }
+
+    fn log_change(&self, _: Caller, body: ChangeLog) -> Result<Log, ApiError> {
+        let filter = body.filter.clone().apply(None);
+        self.note(Command::LogChange { body });
+        Ok(Log {
+            filter: filter.unwrap_or_else(|| "warn".into()),
+        })
     }
 
     fn network_list(&self, _: Caller) -> Result<Vec<Network>, ApiError> {

@@ -6,13 +6,14 @@ mod change;
 use super::service::{
     ControlError, ImportedNetwork, Known, NewNetwork, NewPeer, PeerExport, Service, no_peer,
 };
-use crate::clock;
 use crate::state::{InterfaceAddress, NetworkConfig, NetworkName, PeerEntry, WgQuickSettings};
+use crate::{clock, log_filter};
 use netcon_api::answer::{Either, Text};
 use netcon_api::model::{
-    AddPeer, AddedPeer, BrokenFile, ChangeNetwork, ChangePeer, Container, CreateNetwork,
-    ExportFormat, ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported, Network,
-    NetworkStatus, Peer, PeersFormat, PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
+    AddPeer, AddedPeer, BrokenFile, Change, ChangeLog, ChangeNetwork, ChangePeer, Container,
+    CreateNetwork, ExportFormat, ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported,
+    Log, Network, NetworkStatus, Peer, PeersFormat, PeersQuery, Route, Status, TokenView, WgDump,
+    WgQuick,
 };
 use netcon_api::token::Token;
 use netcon_api::wgquick::{self, File, Key, Prefix};
@@ -43,6 +44,22 @@ impl Handler for Service {
 
     fn token_rotate(&self, _caller: Caller) -> Result<TokenView, ApiError> {
         Ok(self.token_view(&self.rotate_token()?))
+    }
+
+    fn log_show(&self, _caller: Caller) -> Result<Log, ApiError> {
+        let filter = log_filter::current();
+        Ok(Log { filter })
+    }
+
+    fn log_change(&self, _caller: Caller, body: ChangeLog) -> Result<Log, ApiError> {
+        match &body.filter {
+            Change::Keep => Ok(()),
+            Change::Clear => log_filter::change(None),
+            Change::Set(filter) => log_filter::change(Some(filter)),
+        }
+        .map_err(invalid)?;
+        let filter = log_filter::current();
+        Ok(Log { filter })
     }
 
     fn network_list(&self, _caller: Caller) -> Result<Vec<Network>, ApiError> {

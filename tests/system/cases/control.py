@@ -3,7 +3,7 @@
 
 import json
 
-from harness import contains, equal, test
+from harness import contains, equal, eventually, test
 from harness.agent import listening
 
 ASK = (
@@ -37,6 +37,18 @@ def loopbacks(w):
         equal((status, [network["name"] for network in networks]), (200, ["demo"]), address)
     status, document = ask(w.a, "GET", "/openapi.json")
     equal((status, document["openapi"]), (200, "3.1.0"), "the OpenAPI document")
+
+
+@test("control-log")
+def log(w):
+    """What is logged changes while the supervisor runs, and back."""
+    before = len(w.a.supervisor.output())
+    change(w.a, "/log", {"filter": "debug"})
+    w.a.run("/usr/bin/python3", "-c", "import socket;socket.socket()").ok()
+    eventually(lambda: "DEBUG container ended" in w.a.supervisor.output()[before:], 5, "a line that is not logged usually")
+    equal(ask(w.a, "PATCH", "/log", {"filter": "a=b=c"})[0], 400, "what is no filter")
+    change(w.a, "/log", {"filter": None})
+    equal(ask(w.a, "GET", "/log")[1], {"filter": "warn,netcon_supervisor=info"}, "the filter of the start")
 
 
 @test("control-change")
