@@ -2,7 +2,7 @@
 //! The command line as typed. What a subcommand takes stands in its own file.
 
 use super::generated::Shell;
-use super::{doctor, network, peer};
+use super::{doctor, network, peer, top};
 use crate::man::exit_codes;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -72,6 +72,8 @@ pub(super) enum Cli {
         #[arg(long)]
         rotate: bool,
     },
+    /// Watch networks, peers and programs, with their rates
+    Top(top::Options),
     /// Examine what this machine allows, and say what to do where it is too little
     Doctor(doctor::Options),
     /// Print a script by which a shell completes this command

@@ -17,6 +17,7 @@ mod suggest;
 mod table;
 mod terminal;
 mod token;
+mod top;
 
 use self::args::{Args, Cli};
 use self::output::{Context, Failure, note};
@@ -41,6 +42,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     let context = Context { json: args.json };
     match &args.command {
         Cli::Doctor(options) => return doctor::run(context, options),
+        Cli::Top(options) => top::run(context, options),
         Cli::Completions { shell } => generated::completions(*shell),
         Cli::Man { folder } => generated::write_pages(folder),
         Cli::Status => status::run(context),
