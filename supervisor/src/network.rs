@@ -325,6 +325,8 @@ pub struct Link {
     pub marked: bool,
     /// What the program has sent, taken out of S in advance: goes to the engine before what is in S.
     pub stash: Vec<u8>,
+    /// The program has sent with MSG_OOB: which byte that was is looked up before each read.
+    pub urgent: bool,
     /// The peer has reset the connection; S is closed once what came before is delivered.
     pub reset: bool,
 }
@@ -351,6 +353,14 @@ impl Link {
         self.unplug();
         if std::mem::take(&mut self.marked) {
             crate::sys::unix::drain(self.s.as_fd(), unread(&self.s));
+        }
+    }
+
+    /// The program is about to send with MSG_OOB.
+    pub fn expect_urgent(&mut self) {
+        if !self.urgent {
+            crate::sys::unix::set_oob_inline(self.s.as_fd(), true);
+            self.urgent = true;
         }
     }
 
@@ -398,6 +408,7 @@ impl Link {
             plug: 0,
             marked: false,
             stash: Vec::new(),
+            urgent: false,
             reset: false,
         }
     }

@@ -6,7 +6,7 @@ use smoltcp::phy::{
 use smoltcp::time::Instant;
 
 use super::queue::Queue;
-use super::{PacketSink, wire};
+use super::{PacketSink, urgent, wire};
 
 /// Where packets go.
 pub(super) enum Out<'p> {
@@ -36,6 +36,8 @@ pub(super) struct Port<'r, 'p> {
     packet: Option<&'r [u8]>,
     out: Out<'p>,
     link: Link,
+    /// Sequence number behind the flow's urgent byte.
+    urgent: Option<u32>,
     sent: Sent,
 }
 
@@ -45,8 +47,15 @@ impl<'r, 'p> Port<'r, 'p> {
             packet,
             out,
             link,
+            urgent: None,
             sent: Sent::default(),
         }
+    }
+
+    /// The same for a flow with an urgent byte.
+    pub(super) fn with_urgent(mut self, urgent: Option<u32>) -> Self {
+        self.urgent = urgent;
+        self
     }
 
     pub(super) fn sent(&self) -> Sent {
@@ -72,6 +81,8 @@ impl Device for Port<'_, '_> {
             Tx {
                 out,
                 sent: &mut self.sent,
+                urgent: self.urgent,
+                checksums: self.link.checksums,
             },
         ))
     }
@@ -85,6 +96,8 @@ impl Device for Port<'_, '_> {
         room.then_some(Tx {
             out,
             sent: &mut self.sent,
+            urgent: self.urgent,
+            checksums: self.link.checksums,
         })
     }
 
@@ -115,6 +128,8 @@ impl RxToken for Rx<'_> {
 pub(super) struct Tx<'a> {
     out: &'a mut dyn Emit,
     sent: &'a mut Sent,
+    urgent: Option<u32>,
+    checksums: bool,
 }
 
 impl TxToken for Tx<'_> {
@@ -124,6 +139,13 @@ impl TxToken for Tx<'_> {
         self.sent.bytes += len;
         self.sent.packets += 1;
         self.sent.segment = wire::Segment::of_plain_packet(buffer);
+        if let (Some(behind), Some(segment)) = (self.urgent, self.sent.segment)
+            && !segment.syn()
+            && !segment.rst()
+            && let Some(pointer) = urgent::pointer(segment.seq, behind)
+        {
+            wire::set_urgent(buffer, pointer, self.checksums);
+        }
         result
     }
 }

@@ -7,6 +7,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 
 use super::interface::Path;
+use super::urgent::Urgent;
 use super::{Failure, FlowId, ListenerId, TcpOptions, TcpState};
 
 /// Unanswered data ends the connection after this (Linux: tcp_retries2 = 15, 924.6 s).
@@ -196,6 +197,8 @@ pub(super) struct Flow {
     acked: u64,
     /// Since when something has been unacknowledged without progress.
     stalled: Option<Instant>,
+    /// Urgent data of both directions.
+    pub(super) urgent: Urgent,
 }
 
 /// What a flow's deadlines ask for.
@@ -245,6 +248,7 @@ impl Flow {
             queued: 0,
             acked: 0,
             stalled: None,
+            urgent: Urgent::default(),
         }
     }
 
@@ -350,6 +354,11 @@ impl Flow {
     /// Bytes given to the ring so far.
     pub(super) fn queued(&self) -> u64 {
         self.queued
+    }
+
+    /// The byte queued last is urgent.
+    pub(super) fn mark_urgent(&mut self) {
+        self.urgent.mark(self.queued);
     }
 
     pub(super) fn note_queued(&mut self, bytes: usize) {

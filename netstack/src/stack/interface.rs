@@ -91,17 +91,18 @@ impl Interfaces {
         classes.find(|class| *class < mtu).unwrap_or(smallest)
     }
 
-    /// Lets smoltcp send at most one packet of `set`.
+    /// Lets smoltcp send at most one packet of `set`. `urgent`: the sequence number behind its urgent byte.
     pub(super) fn egress(
         &mut self,
         now: Instant,
         path: Path,
         set: &mut SocketSet<'static>,
+        urgent: Option<u32>,
         out: Out<'_>,
     ) -> Result<Sent, Panicked> {
         let micros = self.micros(now);
         let (link, interface) = self.at(path);
-        let mut port = Port::new(*link, None, out);
+        let mut port = Port::new(*link, None, out).with_urgent(urgent);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             interface.poll_egress(micros, &mut port, set)
         }));
@@ -284,7 +285,7 @@ mod tests {
                 .unwrap();
             let mut queue = Queue::new(10_000);
             let sent = interfaces
-                .egress(now, path, endpoint.set_mut(), Out::Queue(&mut queue))
+                .egress(now, path, endpoint.set_mut(), None, Out::Queue(&mut queue))
                 .unwrap();
             assert_eq!(sent.segment.unwrap().seq, isn);
         }

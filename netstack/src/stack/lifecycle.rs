@@ -9,6 +9,8 @@ use super::device::Out;
 use super::flow::{Due, Endpoint, Flow, Stage, Tuple, fin_received};
 use super::interface::Path;
 use super::listener::Admission;
+use super::urgent::Urgent;
+use super::wire::{IpPacket, Segment};
 use super::{Event, Failure, FlowId, ListenerId, Stack};
 
 /// How long a SYN|ACK is repeated (Linux: tcp_synack_retries = 5).
@@ -69,6 +71,11 @@ impl Stack {
             listener: listener_id,
             deadline: now + HALF_OPEN_TIMEOUT,
         };
+        let mut urgent = Urgent::default();
+        urgent.begin_out(isn);
+        if let Some(segment) = IpPacket::parse(packet).and_then(|ip| Segment::parse(ip.payload)) {
+            urgent.note(&segment, None);
+        }
         let id = self
             .flows
             .insert_with(|id| {
@@ -85,6 +92,9 @@ impl Stack {
             .map(FlowId);
         let Some(id) = id else { return };
         self.by_tuple.insert(tuple, id);
+        if let Some(flow) = self.flows.get_mut(id.0) {
+            flow.urgent = urgent;
+        }
         if let Some(listener) = self.listeners.get_mut(listener_id) {
             listener.add_half_open(now, id);
         }
@@ -437,10 +447,13 @@ impl Stack {
         let Some(endpoint) = flow.endpoint.as_mut() else {
             return false;
         };
-        match self
-            .interfaces
-            .egress(now, flow.path, endpoint.set_mut(), out)
-        {
+        match self.interfaces.egress(
+            now,
+            flow.path,
+            endpoint.set_mut(),
+            flow.urgent.outgoing(),
+            out,
+        ) {
             Ok(sent) => {
                 flow.note_sent(&sent);
                 sent.packets > 0

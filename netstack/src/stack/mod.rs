@@ -35,6 +35,7 @@ mod timers;
 mod tombstone;
 mod traffic;
 mod types;
+mod urgent;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};

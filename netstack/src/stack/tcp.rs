@@ -67,6 +67,9 @@ impl Stack {
             .map(FlowId)
             .ok_or(ConnectError::TooMany)?;
         self.by_tuple.insert(tuple, id);
+        if let Some(flow) = self.flows.get_mut(id.0) {
+            flow.urgent.begin_out(isn);
+        }
         self.settle(now, id);
         self.arm_deadline(id);
         Ok(id)
@@ -180,6 +183,19 @@ impl Stack {
         Some(written)
     }
 
+    /// Marks the byte that was queued last as urgent (send(2), MSG_OOB).
+    pub fn mark_urgent(&mut self, id: FlowId) {
+        if let Some(flow) = self.flows.get_mut(id.0) {
+            flow.mark_urgent();
+        }
+    }
+
+    /// Bytes to be read before the one that the peer has marked as urgent; `None`: there is none.
+    #[must_use]
+    pub fn urgent(&self, id: FlowId) -> Option<usize> {
+        self.flows.get(id.0).and_then(|flow| flow.urgent.ahead())
+    }
+
     /// Lets `f` read contiguous received bytes and say how many it took. Call again until `Empty` or `Finished`, since the
     /// ring wraps.
     pub fn recv(&mut self, now: Instant, id: FlowId, f: impl FnOnce(&[u8]) -> usize) -> Recv {
@@ -205,6 +221,7 @@ impl Stack {
         });
         match taken {
             Ok(taken) => {
+                flow.urgent.read(taken);
                 flow.unread = flow.recv_queue();
                 if taken > 0 {
                     // The window may have to be announced.

@@ -201,10 +201,13 @@ impl Stack {
                 return Turn::Blocked;
             }
             self.counters.polls += 1;
-            let Ok(sent) = self
-                .interfaces
-                .egress(now, flow.path, endpoint.set_mut(), out)
-            else {
+            let Ok(sent) = self.interfaces.egress(
+                now,
+                flow.path,
+                endpoint.set_mut(),
+                flow.urgent.outgoing(),
+                out,
+            ) else {
                 self.end_panicked(now, id);
                 return Turn::Idle;
             };
@@ -254,6 +257,11 @@ impl Stack {
         }
         let tuple = Tuple::new((ip.dst, segment.dst_port), (ip.src, segment.src_port));
         if let Some(id) = self.by_tuple.get(&tuple).copied() {
+            if let Some(flow) = self.flows.get_mut(id.0)
+                && (segment.urgent().is_some() || segment.syn() && flow.is_connecting())
+            {
+                flow.urgent.note(&segment, segment.urgent());
+            }
             return self.give_repaired(now, id, ip, &segment);
         }
         match self.tombstones.segment(now, &tuple, &segment) {

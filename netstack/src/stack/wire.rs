@@ -125,6 +125,7 @@ pub(super) struct Segment {
     pub(super) seq: u32,
     pub(super) ack: u32,
     flags: u8,
+    urgent: u16,
     pub(super) payload_len: usize,
 }
 
@@ -141,6 +142,7 @@ impl Segment {
             seq: be32(header, 4)?,
             ack: be32(header, 8)?,
             flags: header[13],
+            urgent: be16(header, 18)?,
             payload_len: tcp.len() - header_len,
         })
     }
@@ -181,9 +183,36 @@ impl Segment {
         u32::try_from(self.payload_len).unwrap_or(u32::MAX)
     }
 
+    /// The urgent pointer, if it counts.
+    pub(super) fn urgent(&self) -> Option<u16> {
+        (self.flags & 0x20 != 0).then_some(self.urgent)
+    }
+
     /// The first segment of a connection and nothing else.
     pub(super) fn opens(&self) -> bool {
         self.syn() && !self.has_ack() && !self.rst() && !self.fin()
+    }
+}
+
+/// Writes an urgent pointer into a TCP packet that smoltcp wrote, and its checksum anew if it has one.
+pub(super) fn set_urgent(packet: &mut [u8], pointer: u16, checksum: bool) {
+    let Some(ip) = IpPacket::parse(packet) else {
+        return;
+    };
+    let (src, dst) = (ip.src, ip.dst);
+    let header = ip_header_len(dst);
+    let Some(tcp) = packet.get_mut(header..) else {
+        return;
+    };
+    if tcp.len() < TCP_HEADER {
+        return;
+    }
+    tcp[13] |= 0x20;
+    tcp[18..20].copy_from_slice(&pointer.to_be_bytes());
+    if checksum {
+        tcp[16..18].fill(0);
+        let sum = transport_checksum(src, dst, TCP, tcp);
+        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
     }
 }
 

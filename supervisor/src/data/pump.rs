@@ -6,6 +6,7 @@ use crate::clock;
 use crate::network::{Carrier, Holder, Link, Network, Outgoing, Role, State, Token, unread};
 use crate::node::Node;
 use crate::parked::Message;
+use crate::sys::ioctl as queue;
 use crate::sys::unix;
 use crate::trap;
 use netcon_netstack::sockets::{CloseHow, SocketEvent, SocketId};
@@ -429,7 +430,10 @@ impl State {
         };
         let socket = link.socket;
         let stack = self.sockets.stack_mut();
-        let incoming = deliver(link, |f| stack.recv(cx.now, flow, f));
+        let incoming = deliver(link, |f| {
+            let urgent = stack.urgent(flow);
+            stack.recv(cx.now, flow, |data| f(data, urgent))
+        });
         if link.reset && incoming == Rest::Idle && link.writable {
             self.finish_reset(cx, flow);
             return;
@@ -437,7 +441,13 @@ impl State {
         if link.shut_read && stack.recv_queue(flow) > 0 {
             stack.discard_received(cx.now, flow);
         }
-        let outgoing = collect(link, |f| stack.send(cx.now, flow, f));
+        let outgoing = collect(link, |f, urgent| {
+            let sent = stack.send(cx.now, flow, f);
+            if urgent && sent == Some(1) {
+                stack.mark_urgent(flow);
+            }
+            sent
+        });
         match outgoing {
             Rest::Gone { unread } => {
                 let unread = unread || (!link.shut_read && stack.recv_queue(flow) > 0);
@@ -505,22 +515,31 @@ impl State {
     }
 }
 
-/// Ring → S. Without link to the program's end nothing is lost: it stays in the ring, the window closes.
-fn deliver(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&[u8]) -> usize) -> Recv) -> Rest {
+/// Ring → S. Without link to the program's end nothing is lost: it stays in the ring, the window closes. The ring tells with
+/// its bytes how many come before an urgent one.
+fn deliver(
+    link: &mut Link,
+    mut ring: impl FnMut(&mut dyn FnMut(&[u8], Option<usize>) -> usize) -> Recv,
+) -> Rest {
     let mut budget = QUANTUM;
     while link.writable && budget > 0 {
         let mut full = false;
         let mut broken = false;
-        let result = ring(&mut |data| {
-            let part = &data[..data.len().min(budget)];
+        let result = ring(&mut |data, urgent| {
+            let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let most = match urgent {
+                None => budget,
+                Some(0) => {
+                    flags |= MsgFlags::MSG_OOB;
+                    1
+                }
+                Some(before) => before.min(budget),
+            };
+            let part = &data[..data.len().min(most)];
             if part.is_empty() {
                 return 0;
             }
-            match send(
-                link.s.as_raw_fd(),
-                part,
-                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-            ) {
+            match send(link.s.as_raw_fd(), part, flags) {
                 Ok(n) => n,
                 Err(Kernel::EINTR) => 0,
                 Err(Kernel::EPIPE | Kernel::ECONNRESET) => {
@@ -557,10 +576,10 @@ fn deliver(link: &mut Link, mut ring: impl FnMut(&mut dyn FnMut(&[u8]) -> usize)
     if budget == 0 { Rest::More } else { Rest::Idle }
 }
 
-/// S → ring.
+/// S → ring, which is told whether the byte is urgent.
 fn collect(
     link: &mut Link,
-    mut ring: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize) -> Option<usize>,
+    mut ring: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize, bool) -> Option<usize>,
 ) -> Rest {
     if link.plug > 0 && link.readable {
         if link.outgoing == Outgoing::Open
@@ -575,11 +594,14 @@ fn collect(
     while !link.stash.is_empty() {
         let stash = &link.stash;
         let mut taken = 0;
-        let sent = ring(&mut |space| {
-            taken = space.len().min(stash.len());
-            space[..taken].copy_from_slice(&stash[..taken]);
-            taken
-        });
+        let sent = ring(
+            &mut |space| {
+                taken = space.len().min(stash.len());
+                space[..taken].copy_from_slice(&stash[..taken]);
+                taken
+            },
+            false,
+        );
         if sent.is_none() {
             taken = link.stash.len();
         }
@@ -599,21 +621,27 @@ fn collect(
         if most == 0 {
             return end_of(link);
         }
+        // A read ends before an urgent byte; behind it, it would go on.
+        let urgent = link.urgent && queue::is_at_mark(link.s.as_fd());
+        let most = if urgent { 1 } else { most };
         let mut result: Result<usize, Kernel> = Ok(0);
         let mut full = false;
-        let sent = ring(&mut |space| {
-            if space.is_empty() {
-                full = true;
-                return 0;
-            }
-            let part = space.len().min(budget).min(most);
-            result = recv(
-                link.s.as_raw_fd(),
-                &mut space[..part],
-                MsgFlags::MSG_DONTWAIT,
-            );
-            result.unwrap_or(0)
-        });
+        let sent = ring(
+            &mut |space| {
+                if space.is_empty() {
+                    full = true;
+                    return 0;
+                }
+                let part = space.len().min(budget).min(most);
+                result = recv(
+                    link.s.as_raw_fd(),
+                    &mut space[..part],
+                    MsgFlags::MSG_DONTWAIT,
+                );
+                result.unwrap_or(0)
+            },
+            urgent,
+        );
         if sent.is_none() {
             // Nothing can be sent any more: what the program writes is thrown away, its end is still noticed.
             let mut scratch = [0; 4096];

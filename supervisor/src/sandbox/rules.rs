@@ -217,6 +217,7 @@ const IOCTLS: &[u64] = &[
     0x4018_2103, // SECCOMP_IOCTL_NOTIF_ADDFD
     0x4008_2104, // SECCOMP_IOCTL_NOTIF_SET_FLAGS
     0x541b,      // FIONREAD
+    0x8905,      // SIOCATMARK
     0x5411,      // SIOCOUTQ
     0x5421,      // FIONBIO
     0x5451,      // FIOCLEX

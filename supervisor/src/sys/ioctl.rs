@@ -15,9 +15,16 @@ pub fn output_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
     integer(fd, libc::TIOCOUTQ)
 }
 
+/// True if the next byte to be read from `fd` was sent with MSG_OOB.
+pub fn is_at_mark(fd: BorrowedFd<'_>) -> bool {
+    /// linux/sockios.h
+    const SIOCATMARK: libc::Ioctl = 0x8905;
+    integer(fd, SIOCATMARK).is_ok_and(|at| at != 0)
+}
+
 fn integer(fd: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<usize> {
     let mut value: libc::c_int = 0;
-    // SAFETY: the fd is open; both requests write one int.
+    // SAFETY: the fd is open; each of these requests writes one int.
     if unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut value) } < 0 {
         return Err(io::Error::last_os_error());
     }

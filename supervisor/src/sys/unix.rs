@@ -149,6 +149,11 @@ pub fn restore(a: BorrowedFd<'_>, plug: Plug) -> Result<(), Errno> {
     setsockopt(&a, sockopt::SndBuf, &plug.send_buffer)
 }
 
+/// What was sent with MSG_OOB is read from `fd` in line (or not): SO_OOBINLINE.
+pub fn set_oob_inline(fd: BorrowedFd<'_>, on: bool) {
+    let _ = setsockopt(&fd, sockopt::OobInline, &on);
+}
+
 /// Takes `bytes` out of S.
 pub fn drain(s: BorrowedFd<'_>, bytes: usize) {
     let mut left = bytes;

@@ -174,6 +174,13 @@ impl Accept {
             let mut state = self.network.lock();
             let peer = state.sockets.peer_address(socket);
             let (room, _) = state.sockets.buffers(socket);
+            let inline = state
+                .sockets
+                .get_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE)
+                .is_ok_and(|value| value.as_int() == Some(1));
+            if inline {
+                unix::set_oob_inline(end.as_fd(), true);
+            }
             let reset = state.links.get(&flow).is_some_and(|link| link.reset);
             if let Some(carrier) = state.carriers.get_mut(&socket) {
                 carrier.inode = Some(inode);

@@ -145,6 +145,10 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         let (send, _) = on.entry.network.lock().sockets.buffers(on.entry.socket);
         unix::set_send_buffer(a.as_fd(), send);
     }
+    let inline = (libc::SOL_SOCKET, libc::SO_OOBINLINE);
+    if done.is_ok() && (int(args[1]), int(args[2])) == inline {
+        apply_oob_inline(on);
+    }
     // A timer may have been set.
     if buffer
         || (int(args[1]), int(args[2])) == (libc::SOL_SOCKET, libc::SO_KEEPALIVE)
@@ -153,4 +157,19 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         on.node.data.wake();
     }
     done
+}
+
+/// SO_OOBINLINE counts where the program reads: on its own end.
+fn apply_oob_inline(on: &OnSocket<'_>) {
+    let mut state = on.entry.network.lock();
+    if state.sockets.kind(on.entry.socket) != Some(Kind::Stream) {
+        return;
+    }
+    let value = state
+        .sockets
+        .get_option(on.entry.socket, libc::SOL_SOCKET, libc::SO_OOBINLINE);
+    drop(state);
+    if let (Some(value), Ok(a)) = (value.ok().and_then(|value| value.as_int()), on.duplicate()) {
+        unix::set_oob_inline(a.as_fd(), value != 0);
+    }
 }

@@ -50,13 +50,9 @@ pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Ve
     if flags & libc::MSG_ERRQUEUE != 0 {
         return Verdict::Fail(Errno::EAGAIN);
     }
-    if flags & libc::MSG_OOB != 0 {
-        // Nothing urgent ever waits (tcp(7)); datagrams know none.
-        return Verdict::Fail(if kind == Kind::Stream {
-            Errno::EINVAL
-        } else {
-            Errno::EOPNOTSUPP
-        });
+    if flags & libc::MSG_OOB != 0 && kind == Kind::Datagram {
+        // Datagrams know no urgent data (udp(7)).
+        return Verdict::Fail(Errno::EOPNOTSUPP);
     }
     let a = match on.duplicate() {
         Ok(a) => a,
@@ -190,8 +186,8 @@ impl Receive {
 
     fn take_bytes(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
         let mut data = vec![0; room.min(MAX_BYTES)];
-        let flags =
-            MsgFlags::MSG_DONTWAIT | MsgFlags::from_bits_truncate(self.flags & libc::MSG_PEEK);
+        let flags = MsgFlags::MSG_DONTWAIT
+            | MsgFlags::from_bits_truncate(self.flags & (libc::MSG_PEEK | libc::MSG_OOB));
         match retry(|| recv(a.as_raw_fd(), &mut data, flags)) {
             Ok(n) => {
                 data.truncate(n);
@@ -202,8 +198,8 @@ impl Receive {
                 }))
             }
             Err(Kernel::EAGAIN) => Ok(None),
-            // An unconnected AF_UNIX stream says EINVAL.
-            Err(Kernel::EINVAL) => Err(Errno::ENOTCONN),
+            // An unconnected AF_UNIX stream says EINVAL; with MSG_OOB TCP does too: nothing urgent waits (tcp(7)).
+            Err(Kernel::EINVAL) if self.flags & libc::MSG_OOB == 0 => Err(Errno::ENOTCONN),
             Err(error) => Err(errno(error)),
         }
     }
@@ -274,7 +270,12 @@ impl Receive {
             name_len = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
         }
         let cut = self.kind == Kind::Datagram && message.full > message.data.len();
-        header.report(call, name_len, if cut { libc::MSG_TRUNC } else { 0 })?;
+        let urgent = self.kind == Kind::Stream && self.flags & libc::MSG_OOB != 0;
+        let mut flags = if cut { libc::MSG_TRUNC } else { 0 };
+        if urgent {
+            flags |= libc::MSG_OOB;
+        }
+        header.report(call, name_len, flags)?;
         Ok(n)
     }
 }

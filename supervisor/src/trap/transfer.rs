@@ -62,6 +62,9 @@ pub(super) fn send_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
 /// sendmmsg(2).
 pub(super) fn send_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     if kind(on) == Kind::Stream {
+        if int(args[3]) & libc::MSG_OOB != 0 {
+            expect_urgent(on);
+        }
         return Verdict::Proceed;
     }
     let mut sent = 0_i64;
@@ -172,11 +175,25 @@ pub struct Send {
     data: Vec<u8>,
     sent: usize,
     quiet: bool,
+    /// The last byte is (tcp(7), MSG_OOB).
+    urgent: bool,
+}
+
+/// MSG_OOB: from now on the reader of S looks for the mark.
+fn expect_urgent(on: &OnSocket<'_>) {
+    let mut state = on.entry.network.lock();
+    if let Some(flow) = state.sockets.flow(on.entry.socket)
+        && let Some(link) = state.links.get_mut(&flow)
+    {
+        link.expect_urgent();
+    }
 }
 
 fn stream(on: &OnSocket<'_>, buffers: &Buffers, flags: i32) -> Verdict {
-    if flags & libc::MSG_OOB != 0 {
-        return Verdict::Fail(Errno::EOPNOTSUPP);
+    // The last byte is urgent, if this call comes so far.
+    let urgent = flags & libc::MSG_OOB != 0 && buffers.total() <= MAX_BYTES;
+    if urgent {
+        expect_urgent(on);
     }
     let a = match on.duplicate() {
         Ok(a) => a,
@@ -190,6 +207,7 @@ fn stream(on: &OnSocket<'_>, buffers: &Buffers, flags: i32) -> Verdict {
         data,
         sent: 0,
         quiet: flags & libc::MSG_NOSIGNAL != 0,
+        urgent,
     };
     match send.attempt(on.call, &a) {
         Attempt::Over(verdict) => verdict,
@@ -218,11 +236,17 @@ impl Send {
             return Attempt::Over(Verdict::Done);
         }
         while self.sent < self.data.len() {
-            match send(
-                a.as_raw_fd(),
-                &self.data[self.sent..],
-                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-            ) {
+            let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let left = self.data.len() - self.sent;
+            let part = if self.urgent && left > 1 {
+                left - 1
+            } else {
+                left
+            };
+            if self.urgent && left == 1 {
+                flags |= MsgFlags::MSG_OOB;
+            }
+            match send(a.as_raw_fd(), &self.data[self.sent..][..part], flags) {
                 Ok(n) => self.sent += n,
                 Err(Kernel::EINTR) => {}
                 Err(Kernel::EAGAIN) => return Attempt::WouldBlock,

@@ -84,6 +84,34 @@ def buffers_nonblocking(w, family):
             client.result()
 
 
+@test("urgent", both=True, native=True)
+def urgent(w, family):
+    """MSG_OOB: the byte beside the stream, PRI, the mark, SO_OOBINLINE."""
+    with pair(w, family) as (server, client):
+        equal(server.errno("s.recv(1,socket.MSG_OOB)"), "EINVAL", "nothing urgent")
+        server.do("s.sendall(b'abc');n=s.send(b'12X',socket.MSG_OOB)")
+        equal(server.do("n"), 3, "bytes taken")
+        server.do("s.sendall(b'def')")
+        equal(client.do("settled(c,'IN PRI OUT')"), "IN PRI OUT", "urgent data waits")
+        equal(client.do("c.recv(1,socket.MSG_OOB|socket.MSG_PEEK)"), b"X", "looked at")
+        equal(client.do("c.recvmsg(9,0,socket.MSG_OOB)[0]"), b"X", "taken")
+        equal(client.errno("c.recv(1,socket.MSG_OOB)"), "EINVAL", "taken twice")
+        equal(client.do("settled(c,'IN OUT')"), "IN OUT", "the rest waits")
+        equal(client.do("receive(c,5)"), b"abc12", "before the mark")
+        client.do("time.sleep(.3)")
+        equal(client.do("receive(c,3)"), b"def", "behind it")
+        client.do("c.setsockopt(socket.SOL_SOCKET,socket.SO_OOBINLINE,1)")
+        server.do("s.sendall(b'abc');s.send(b'X',socket.MSG_OOB);time.sleep(.2);s.sendall(b'def')")
+        client.do("time.sleep(.4)")
+        equal(client.errno("c.recv(1,socket.MSG_OOB)"), "EINVAL", "in line there is nothing beside the stream")
+        equal(client.do("c.recv(100)"), b"abc", "in line: until the mark")
+        equal(client.do("__import__('fcntl').ioctl(c,0x8905,b'0000')"), b"\1\0\0\0", "SIOCATMARK")
+        equal(client.do("receive(c,4)"), b"Xdef", "in line: from the mark on")
+        equal(client.do("__import__('fcntl').ioctl(c,0x8905,b'0000')"), bytes(4), "SIOCATMARK behind it")
+        client.do("d=stream(%r)" % w.a.addresses[family])
+        equal(client.errno("d.recv(1,socket.MSG_OOB)"), "EINVAL", "fresh socket")
+
+
 @test("stream-peek", both=True, native=True)
 def flags(w, family):
     """MSG_PEEK, MSG_WAITALL, MSG_DONTWAIT, MSG_TRUNC, FIONREAD, readv/writev, sendfile."""
