@@ -55,7 +55,11 @@ impl FromStr for PublicKey {
 
 /// An X25519 private key. Wiped when dropped; `Debug` shows nothing of it.
 #[derive(Clone)]
-pub struct PrivateKey(Zeroizing<[u8; 32]>);
+pub struct PrivateKey {
+    bytes: Zeroizing<[u8; 32]>,
+    /// Derived once: it is asked for much more often than keys are made.
+    public: PublicKey,
+}
 
 impl PrivateKey {
     /// Makes a key of 32 random bytes by clamping them (RFC 7748 section 5).
@@ -69,26 +73,30 @@ impl PrivateKey {
 
     /// Takes a stored key. Unclamped bytes are accepted: X25519 clamps on use.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        let secret = StaticSecret::from(bytes);
+        Self {
+            bytes: Zeroizing::new(bytes),
+            public: PublicKey(x25519_dalek::PublicKey::from(&secret).to_bytes()),
+        }
     }
 
     /// The 32 bytes, for storing them.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.bytes
     }
 
     /// The key's public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(x25519_dalek::PublicKey::from(&self.secret()).to_bytes())
+        self.public
     }
 
     /// The key in base64, for writing a configuration file.
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(STANDARD.encode(&self.0[..]))
+        Zeroizing::new(STANDARD.encode(&self.bytes[..]))
     }
 
     pub(crate) fn secret(&self) -> StaticSecret {
-        StaticSecret::from(*self.0)
+        StaticSecret::from(*self.bytes)
     }
 }
 
@@ -102,7 +110,7 @@ impl FromStr for PrivateKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        parse(text).map(Self)
+        parse(text).map(|bytes| Self::from_bytes(*bytes))
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use self::gate::{Guard, Who};
 use crate::control::{PeerCredentials, Service};
-use crate::sys::inet_diag;
+use crate::sys::{inet_diag, priority};
 
 /// Connections of the user on loopback that are served at the same time.
 pub const MOST_CONNECTIONS: usize = 256;
@@ -35,6 +35,8 @@ pub const MOST_UNIX: usize = 128;
 /// Connections of all strangers, and of one uid among them.
 pub const MOST_STRANGERS: usize = 32;
 const MOST_OF_ONE: usize = 8;
+/// By how much the thread stands back where the processor is busy: it gets a third of what others get.
+const STEPS_BACK: i32 = 5;
 /// Unix connections between the admission and this thread.
 const WAITING: usize = 64;
 
@@ -90,9 +92,19 @@ pub fn start_for(
         strangers: Arc::new(Semaphore::new(MOST_STRANGERS)),
         of_one: Arc::default(),
     };
+    let (ready, started) = std::sync::mpsc::sync_channel(1);
     thread::Builder::new()
         .name("api".to_owned())
-        .spawn(move || runtime.block_on(run(places, listeners, receiver)))?;
+        .spawn(move || {
+            // Packets and programs go first.
+            if let Err(error) = priority::stand_back(STEPS_BACK) {
+                tracing::debug!(%error, "the API's thread keeps its priority");
+            }
+            let _whoever_started_us_waits = ready.send(());
+            runtime.block_on(run(places, listeners, receiver));
+        })?;
+    // The sandbox, which closes next, refuses what has been done by then.
+    let _thread_has_ended = started.recv();
     Ok(UnixHttp(sender))
 }
 

@@ -7,6 +7,7 @@ pub mod inet_diag;
 pub mod ioctl;
 pub mod memory;
 pub mod peer;
+pub mod priority;
 pub mod random;
 pub mod receive;
 pub mod task;

@@ -42,13 +42,13 @@ def loopbacks(w):
 @test("control-log")
 def log(w):
     """What is logged changes while the supervisor runs, and back."""
-    before = len(w.a.supervisor.output())
+    at_start, before = ask(w.a, "GET", "/log")[1], len(w.a.supervisor.output())
     change(w.a, "/log", {"filter": "debug"})
     w.a.run("/usr/bin/python3", "-c", "import socket;socket.socket()").ok()
     eventually(lambda: "DEBUG container ended" in w.a.supervisor.output()[before:], 5, "a line that is not logged usually")
     equal(ask(w.a, "PATCH", "/log", {"filter": "a=b=c"})[0], 400, "what is no filter")
     change(w.a, "/log", {"filter": None})
-    equal(ask(w.a, "GET", "/log")[1], {"filter": "warn,netcon_supervisor=info"}, "the filter of the start")
+    equal(ask(w.a, "GET", "/log")[1], at_start, "the filter of the start")
 
 
 @test("control-change")
