@@ -19,11 +19,14 @@ pub(crate) struct Agenda {
     /// Each peer at most once, marked by `is_ready`.
     ready: VecDeque<PeerId>,
     deadlines: BinaryHeap<Reverse<(Instant, PeerId)>>,
+    /// Peers looked at so far.
+    looked: u64,
 }
 
 impl Agenda {
     /// To be called whenever a peer's tunnel has done anything.
     pub(crate) fn settle(&mut self, now: Instant, id: PeerId, peer: &mut Peer) {
+        self.looked += 1;
         if !peer.is_ready && peer.tunnel.has_output(now) {
             peer.is_ready = true;
             self.ready.push_back(id);
@@ -40,6 +43,7 @@ impl Agenda {
     pub(crate) fn pop_ready(&mut self, peers: &mut Peers) -> Option<PeerId> {
         loop {
             let id = self.ready.pop_front()?;
+            self.looked += 1;
             // Peers may have been removed since.
             if let Some(peer) = peers.get_mut(id) {
                 peer.is_ready = false;
@@ -57,6 +61,7 @@ impl Agenda {
                 return None;
             }
             self.deadlines.pop();
+            self.looked += 1;
             if let Some(peer) = peers.get_mut(id)
                 && peer.scheduled == Some(deadline)
             {
@@ -71,6 +76,10 @@ impl Agenda {
         self.deadlines
             .peek()
             .map(|Reverse((deadline, _))| *deadline)
+    }
+
+    pub(crate) fn looked(&self) -> u64 {
+        self.looked
     }
 
     /// Keeps left-overs, of peers removed too, from piling up.

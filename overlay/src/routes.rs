@@ -137,6 +137,14 @@ impl<Owner: Copy + Eq> Routes<Owner> {
         }
     }
 
+    /// Owner of exactly this prefix.
+    pub(crate) fn owner(&self, prefix: IpPrefix) -> Option<Owner> {
+        match prefix.addr {
+            IpAddr::V4(addr) => self.v4.owner(addr.to_bits(), prefix.len),
+            IpAddr::V6(addr) => self.v6.owner(addr.to_bits(), prefix.len),
+        }
+    }
+
     /// Owner of the longest prefix that contains `addr`.
     pub(crate) fn lookup(&self, addr: IpAddr) -> Option<Owner> {
         match addr {
@@ -193,6 +201,11 @@ impl<Addr: Copy + Ord, Owner: Copy + Eq> Table<Addr, Owner> {
         if prefixes.is_empty() {
             self.0.remove(at);
         }
+    }
+
+    fn owner(&self, addr: Addr, len: u8) -> Option<Owner> {
+        let at = self.position(len).ok()?;
+        self.0[at].1.get(&addr).copied()
     }
 
     fn lookup(&self, masked: impl Fn(u8) -> Addr) -> Option<Owner> {

@@ -15,6 +15,6 @@ pub mod service;
 
 pub use runtime::{
     Admission, ContainerView, NetworkChange, NetworkStart, PeerCredentials, RunningTimestamps,
-    Runtime, RuntimeError,
+    Runtime, RuntimeError, Unanswered,
 };
 pub use service::{Admitted, ControlError, Service};

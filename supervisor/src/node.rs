@@ -4,7 +4,8 @@
 use crate::clock;
 use crate::container::{self, Container};
 use crate::control::{
-    Admission, ContainerView, NetworkChange, NetworkStart, RunningTimestamps, Runtime, RuntimeError,
+    Admission, ContainerView, NetworkChange, NetworkStart, RunningTimestamps, Runtime,
+    RuntimeError, Unanswered,
 };
 use crate::data::{Command, Handle};
 use crate::netlink::Ends;
@@ -258,13 +259,13 @@ impl Node {
 pub struct Running(pub Arc<Node>);
 
 impl Running {
-    /// Puts a peer into the overlay; `timestamp` is what it has shown before a restart.
+    /// Puts a peer into the overlay; `timestamp` is what it has shown before a restart. Whether the routes have changed.
     fn place_peer(
         &self,
         network: &Network,
         peer: PeerConfig,
         timestamp: Option<[u8; 12]>,
-    ) -> Result<(), RuntimeError> {
+    ) -> Result<bool, RuntimeError> {
         self.0
             .data
             .ask(|reply| Command::SetPeer {
@@ -425,9 +426,14 @@ impl Runtime for Running {
         let Some(network) = self.by_name(network) else {
             return Err(RuntimeError(format!("network {network} does not run")));
         };
-        self.place_peer(&network, peer, None)?;
-        self.update_routes(&network);
+        if self.place_peer(&network, peer, None)? {
+            self.update_routes(&network);
+        }
         Ok(())
+    }
+
+    fn watch_unanswered(&self, hook: Unanswered) {
+        self.0.data.watch_unanswered(hook);
     }
 
     fn set_least_time(&self, unix: Duration) {

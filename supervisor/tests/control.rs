@@ -346,6 +346,57 @@ fn names_of_endpoints_are_resolved_in_the_background() {
 }
 
 #[test]
+fn a_peer_that_does_not_answer_is_sought_at_the_address_its_name_has_now() {
+    let folder = Folder::new();
+    let (service, fake) = service(&folder);
+    service.create(new("demo", &[])).unwrap();
+    let key = |number| PrivateKey::from_random([number; 32]).public();
+    let old: std::net::SocketAddr = "192.0.2.9:9".parse().unwrap();
+    // One by name and one by address do not answer; one by name was heard from in the meantime.
+    for (number, endpoint, unanswered) in [
+        (1, "localhost:7", 3),
+        (2, "192.0.2.9:9", 3),
+        (3, "localhost:8", 0),
+    ] {
+        fake.seen().status.push(PeerStatus {
+            public_key: key(number),
+            endpoint: Some(old),
+            endpoint_learned: false,
+            last_handshake: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            unanswered,
+            waiting: 0,
+            drops: Vec::new(),
+        });
+        let with_name = NewPeer {
+            public_key: Some(key(number)),
+            endpoint: Some(endpoint.to_owned()),
+            ..peer(&format!("peer{number}"))
+        };
+        service.add_peer("demo", with_name).unwrap();
+    }
+    let endpoint = |number| {
+        let seen = fake.seen();
+        let mut peers = seen.networks["demo"].iter();
+        peers
+            .find(|peer| peer.public_key == key(number))
+            .and_then(|peer| peer.endpoint)
+    };
+    for number in [3, 2, 9, 1] {
+        fake.miss("demo", key(number));
+    }
+    fake.miss("gone", key(1));
+    let sought = (0..500).any(|_| {
+        std::thread::park_timeout(Duration::from_millis(10));
+        endpoint(1).is_some_and(|at| at.ip().is_loopback() && at.port() == 7)
+    });
+    assert!(sought);
+    assert_eq!(endpoint(2), Some(old), "an address stays as it is written");
+    assert_eq!(endpoint(3), None, "who was heard from is left where it is");
+}
+
+#[test]
 fn a_late_answer_does_not_replace_where_a_peer_has_called_from() {
     let folder = Folder::new();
     let (service, fake) = service(&folder);

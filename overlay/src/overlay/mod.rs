@@ -89,6 +89,8 @@ struct Network {
     mtu: usize,
     peers: BTreeMap<PublicKey, PeerId>,
     routes: Routes<PeerId>,
+    /// Changes with the prefixes in `routes`.
+    generation: u64,
 }
 
 /// WireGuard's side of all networks of one supervisor, behind one UDP port. See the [crate] for how to drive it.
@@ -158,6 +160,7 @@ impl Overlay {
                 mtu,
                 peers: BTreeMap::new(),
                 routes: Routes::new(),
+                generation: 0,
             },
         );
         Ok(())
@@ -234,13 +237,18 @@ impl Overlay {
             .peers
             .get_mut(id)
             .expect("a network names live peers only");
-        for prefix in peer.allowed_ips.drain(..) {
-            network.routes.remove(prefix, id);
+        // Most updates leave the prefixes alone; but another peer may have taken one.
+        let owns = |prefix: &IpPrefix| network.routes.owner(*prefix) == Some(id);
+        if peer.allowed_ips != config.allowed_ips || !config.allowed_ips.iter().all(owns) {
+            for prefix in peer.allowed_ips.drain(..) {
+                network.routes.remove(prefix, id);
+            }
+            for prefix in &config.allowed_ips {
+                network.routes.insert(*prefix, id);
+            }
+            peer.allowed_ips = config.allowed_ips;
+            network.generation += 1;
         }
-        for prefix in &config.allowed_ips {
-            network.routes.insert(*prefix, id);
-        }
-        peer.allowed_ips = config.allowed_ips;
         let tunnel = &mut peer.tunnel;
         tunnel.set_preshared(preshared);
         let reserved = Reserved(config.reserved);
@@ -277,6 +285,7 @@ impl Overlay {
         for prefix in &peer.allowed_ips {
             network.routes.remove(*prefix, id);
         }
+        network.generation += 1;
         self.forget(peer);
         Ok(())
     }
@@ -386,6 +395,17 @@ impl Overlay {
                 .map(|(prefix, _)| prefix)
                 .collect()
         })
+    }
+
+    /// A number that changes whenever [`Self::routes`] of the network may have; `None` for an unknown one.
+    pub fn routes_generation(&self, index: NetworkIndex) -> Option<u64> {
+        self.networks.get(&index).map(|network| network.generation)
+    }
+
+    /// How often a peer was looked at so far, for packets, timers and messages: the measure of work, which must depend on what
+    /// happens and not on how many peers there are.
+    pub fn work(&self) -> u64 {
+        self.agenda.looked()
     }
 
     /// How often each reason made the overlay throw something away.

@@ -38,30 +38,34 @@ pub fn next_free(network: &NetworkConfig) -> Vec<InterfaceAddress> {
         .collect()
 }
 
-/// Every step passes at least one own address or one peer's prefix for good: the number of steps is
-/// bounded by those, whatever the size of the network.
+/// In the order of addresses, past everything taken: the number of steps is bounded by the number of peers' prefixes,
+/// whatever the size of the network.
 fn next_free_in(network: &NetworkConfig, own: InterfaceAddress) -> Option<IpAddr> {
     let (first, last) = hosts(own);
+    let ours = network
+        .addresses
+        .iter()
+        .filter(|other| own.contains(other.address()))
+        .map(|other| (number(other.address()), number(other.address())));
+    let theirs = network
+        .peers
+        .iter()
+        .flat_map(|peer| &peer.allowed_ips)
+        // One that holds the whole network is a route through that peer and takes nothing.
+        .filter(|prefix| prefix.len() > own.length() && own.contains(prefix.addr()))
+        .map(|prefix| (number(prefix.addr()), last_of(prefix.addr(), prefix.len())));
+    let mut taken: Vec<(u128, u128)> = ours.chain(theirs).collect();
+    taken.sort_unstable();
     let mut candidate = first;
-    while candidate <= last {
-        let address = from_number(candidate, own.address());
-        let after = match network.addresses.iter().any(|own| own.address() == address) {
-            true => Some(candidate),
-            false => network
-                .peers
-                .iter()
-                .flat_map(|peer| &peer.allowed_ips)
-                // One that holds the whole network is a route through that peer and takes nothing.
-                .filter(|prefix| prefix.len() > own.length() && prefix.contains(address))
-                .map(|prefix| last_of(prefix.addr(), prefix.len()))
-                .max(),
-        };
-        match after {
-            None => return Some(address),
-            Some(taken) => candidate = taken.checked_add(1)?,
+    for (from, to) in taken {
+        if from > candidate {
+            break;
+        }
+        if to >= candidate {
+            candidate = to.checked_add(1)?;
         }
     }
-    None
+    (candidate <= last).then(|| from_number(candidate, own.address()))
 }
 
 /// First and last host address: not the network's own, nor the broadcast address of IPv4.

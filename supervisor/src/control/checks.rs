@@ -2,11 +2,13 @@
 //! What a network must be before it is written or run, whoever describes it: a request, an imported file, or a state file
 //! that a person has edited.
 
+use std::collections::{HashMap, HashSet};
+
 use netcon_overlay::IpPrefix;
 
 use super::endpoints::is_endpoint;
 use super::service::ControlError;
-use crate::state::{DEFAULT_MTU, InterfaceAddress, NetworkConfig, NetworkName};
+use crate::state::{DEFAULT_MTU, InterfaceAddress, NetworkConfig, NetworkName, PeerEntry};
 
 /// What every IPv6 link carries (RFC 8200, section 5), bytes.
 const SMALLEST_MTU: u16 = 1280;
@@ -68,17 +70,15 @@ pub(super) fn check_addresses(addresses: &[InterfaceAddress]) -> Result<(), Cont
 /// [`ControlError`] about the first peer that cannot be right.
 pub(super) fn check_peers(config: &NetworkConfig) -> Result<(), ControlError> {
     let own = config.private_key.public();
-    for (index, peer) in config.peers.iter().enumerate() {
+    let mut keys = HashSet::with_capacity(config.peers.len());
+    let mut holders: HashMap<IpPrefix, &PeerEntry> = HashMap::with_capacity(config.peers.len());
+    for peer in &config.peers {
         if peer.public_key == own {
             return Err(ControlError::Invalid(
                 "That is this host's own public key.".to_owned(),
             ));
         }
-        let earlier = &config.peers[..index];
-        if earlier
-            .iter()
-            .any(|other| other.public_key == peer.public_key)
-        {
+        if !keys.insert(peer.public_key) {
             return Err(ControlError::Conflict(format!(
                 "Network {} has a peer with that public key already.",
                 config.name
@@ -92,10 +92,8 @@ pub(super) fn check_peers(config: &NetworkConfig) -> Result<(), ControlError> {
             )));
         }
         for prefix in &peer.allowed_ips {
-            let holder = earlier
-                .iter()
-                .find(|other| other.allowed_ips.contains(prefix));
-            if let Some(holder) = holder {
+            let holder = *holders.entry(*prefix).or_insert(peer);
+            if holder.public_key != peer.public_key {
                 return Err(ControlError::Conflict(format!(
                     "{prefix} belongs to peer {} already.",
                     holder

@@ -2,11 +2,13 @@
 //! Endpoints as people write them, and their names resolved in the background.
 //!
 //! The overlay wants addresses. A literal one is used at once; for a name the resolver thread asks
-//! the host's name service until it has an answer, then updates the peer. A name is resolved once:
-//! afterwards the peer roams by itself.
+//! the host's name service until it has an answer, then updates the peer. Afterwards the peer roams
+//! by itself. When its handshakes go unanswered the name is asked for again, and each of its
+//! addresses, of both families, gets its turn.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,6 @@ use netcon_overlay::PublicKey;
 use crate::clock;
 use crate::state::PeerEntry;
 
-/// Requests that wait for the resolver thread; more are dropped with a log line.
-const WAITING: usize = 1024;
 /// First and longest pause between attempts for one name.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -69,111 +69,182 @@ fn is_host_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
 }
 
+/// Why a name is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The peer has no address yet.
+    New,
+    /// Nobody answers at the address it has.
+    Unanswered,
+}
+
 /// Who wants addresses for names.
 pub(super) trait Peers: Send {
-    /// Whether the peer still exists and its endpoint still is this name.
-    fn wants(&self, network: &str, peer: &PublicKey, name: &str) -> bool;
+    /// The name that is the peer's endpoint, if it still exists and its endpoint is a name.
+    fn name(&self, network: &str, peer: &PublicKey) -> Option<String>;
 
-    /// The name has this address now. Without effect unless [`Peers::wants`] it, or when the peer's address has become
-    /// known otherwise.
-    fn found(&self, network: &str, peer: &PublicKey, name: &str, address: SocketAddr);
+    /// The name has these addresses now, at least one. Without effect when the name is no longer the peer's endpoint, or when
+    /// the peer's address has become known otherwise.
+    fn found(&self, network: &str, peer: &PublicKey, name: &str, all: &[SocketAddr], why: Why);
 }
 
 /// The resolver thread. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Resolver(SyncSender<Pending>);
+pub(super) struct Resolver(Arc<Shared>);
 
-#[derive(Debug)]
-pub(super) struct Pending {
-    network: String,
-    peer: PublicKey,
-    name: String,
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By network and peer: at most as many as there are peers, since only those of the configuration are asked for.
+    pending: HashMap<(String, PublicKey), Pending>,
+    ending: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    why: Why,
     due: Instant,
     pause: Duration,
+}
+
+/// Tells the resolver of peers that do not answer. Never blocks for long.
+#[derive(Debug, Clone)]
+pub(super) struct Seeker(Arc<Shared>);
+
+impl Seeker {
+    pub(super) fn seek(&self, network: &str, peer: PublicKey) {
+        self.0.add(network.to_owned(), peer, Why::Unanswered);
+    }
 }
 
 impl Resolver {
     /// Starts the thread.
     pub(super) fn start(peers: impl Peers + 'static) -> Self {
-        let (sender, receiver) = sync_channel(WAITING);
+        let shared = Arc::<Shared>::default();
+        let of_thread = Arc::clone(&shared);
         let spawned = thread::Builder::new()
             .name("resolver".to_owned())
-            .spawn(move || run(&receiver, &peers));
+            .spawn(move || run(&of_thread, &peers));
         if let Err(error) = spawned {
             tracing::error!(%error, "names of endpoints are not resolved");
         }
-        Self(sender)
+        Self(shared)
     }
 
     /// Sees to it that a peer whose endpoint is a name gets an address.
     pub(super) fn resolve(&self, network: &str, peer: &PeerEntry) {
-        let Some(name) = &peer.endpoint else { return };
-        if name.parse::<SocketAddr>().is_ok() {
-            return;
+        if peer.endpoint.as_deref().is_some_and(is_name) {
+            self.0.add(network.to_owned(), peer.public_key, Why::New);
         }
+    }
+
+    /// For those who hear of peers that do not answer.
+    pub(super) fn seeker(&self) -> Seeker {
+        Seeker(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.0.lock().ending = true;
+        self.0.wake.notify_all();
+    }
+}
+
+/// Whether an endpoint is a name and not an address.
+pub(super) fn is_name(endpoint: &str) -> bool {
+    endpoint.parse::<SocketAddr>().is_err()
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, network: String, peer: PublicKey, why: Why) {
         let pending = Pending {
-            network: network.to_owned(),
-            peer: peer.public_key,
-            name: name.clone(),
+            why,
             due: clock::now(),
             pause: FIRST_PAUSE,
         };
-        if let Err(error) = self.0.try_send(pending) {
-            tracing::warn!(%error, "the resolver of endpoints cannot follow");
-        }
+        self.lock().pending.insert((network, peer), pending);
+        self.wake.notify_all();
     }
-}
 
-fn run(requests: &Receiver<Pending>, peers: &dyn Peers) {
-    let mut pending: Vec<Pending> = Vec::new();
-    loop {
-        let next = pending.iter().map(|waiting| waiting.due).min();
-        let request = match next {
-            None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(due) => requests.recv_timeout(due.saturating_duration_since(clock::now())),
-        };
-        match request {
-            // As many wait as there are peers with names: a repeated one takes the place of the old.
-            Ok(request) => {
-                pending.retain(|old| old.network != request.network || old.peer != request.peer);
-                pending.push(request);
+    /// The requests that are due; waits for one. None when it is time to end.
+    fn due(&self) -> Option<Vec<((String, PublicKey), Pending)>> {
+        let mut state = self.lock();
+        loop {
+            if state.ending {
+                return None;
             }
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => pending.retain_mut(|waiting| attempt(waiting, peers)),
+            let now = clock::now();
+            let due: Vec<_> = state
+                .pending
+                .extract_if(|_, pending| pending.due <= now)
+                .collect();
+            if !due.is_empty() {
+                return Some(due);
+            }
+            let next = state.pending.values().map(|pending| pending.due).min();
+            state = match next {
+                None => self
+                    .wake
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    self.wake
+                        .wait_timeout(state, at.saturating_duration_since(now))
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
         }
+    }
+
+    /// Asks again later, unless somebody has asked in the meantime.
+    fn again(&self, key: (String, PublicKey), pending: Pending) {
+        let later = Pending {
+            due: clock::now() + pending.pause,
+            pause: (pending.pause * 2).min(LONGEST_PAUSE),
+            ..pending
+        };
+        self.lock().pending.entry(key).or_insert(later);
     }
 }
 
-/// Asks for a name that is due; false when it need not wait any longer.
-fn attempt(waiting: &mut Pending, peers: &dyn Peers) -> bool {
-    if waiting.due > clock::now() {
-        return true;
+fn run(shared: &Shared, peers: &dyn Peers) {
+    while let Some(due) = shared.due() {
+        for ((network, peer), pending) in due {
+            let Some(name) = peers.name(&network, &peer) else {
+                continue;
+            };
+            let all: Vec<SocketAddr> = match name.to_socket_addrs() {
+                Ok(all) => all.collect(),
+                Err(_) => Vec::new(),
+            };
+            if !all.is_empty() {
+                tracing::debug!(name, ?all, why = ?pending.why, "endpoint resolved");
+                peers.found(&network, &peer, &name, &all, pending.why);
+                continue;
+            }
+            if pending.pause == FIRST_PAUSE {
+                tracing::warn!(
+                    name,
+                    "the endpoint's name cannot be resolved yet; trying on"
+                );
+            }
+            // Whoever does not answer is told of again.
+            if pending.why == Why::New {
+                shared.again((network, peer), pending);
+            }
+        }
     }
-    let Pending {
-        network,
-        peer,
-        name,
-        due,
-        pause,
-    } = waiting;
-    if !peers.wants(network, peer, name) {
-        return false;
-    }
-    let answer = name.to_socket_addrs().map(|mut all| all.next());
-    if let Ok(Some(address)) = answer {
-        tracing::debug!(name, %address, "endpoint resolved");
-        peers.found(network, peer, name, address);
-        return false;
-    }
-    if *pause == FIRST_PAUSE {
-        tracing::warn!(
-            name,
-            "the endpoint's name cannot be resolved yet; trying on"
-        );
-    }
-    *due = clock::now() + *pause;
-    *pause = (*pause * 2).min(LONGEST_PAUSE);
-    true
 }
 
 #[cfg(test)]

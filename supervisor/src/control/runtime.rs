@@ -56,6 +56,11 @@ pub trait Runtime: Send + Sync {
         all.into_iter().find(|status| status.public_key == *peer)
     }
 
+    /// Has `hook` called for every peer whose handshakes go unanswered. Once, before the first network is started.
+    fn watch_unanswered(&self, hook: Unanswered) {
+        drop(hook);
+    }
+
     /// Every container that has at least one live task, oldest first.
     fn containers(&self) -> Vec<ContainerView>;
 
@@ -81,6 +86,10 @@ pub trait Runtime: Send + Sync {
         flags: u32,
     ) -> Result<(), RuntimeError>;
 }
+
+/// Who hears of a peer, by the name of its network and its key, whose handshakes go unanswered: its endpoint may be a wrong
+/// one. Called from the data thread: it may take a lock for a moment, and waits for nothing.
+pub type Unanswered = Box<dyn Fn(&str, PublicKey) + Send + Sync>;
 
 /// Everything the node needs to run a network.
 #[derive(Debug)]

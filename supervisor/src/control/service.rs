@@ -137,11 +137,16 @@ impl Service {
             tables: Mutex::new(Tables::default()),
         });
         let state = Arc::new(state);
+        let resolver = Resolver::start(ResolvedPeers::new(Arc::clone(&shared)));
+        let seeker = resolver.seeker();
+        shared
+            .runtime
+            .watch_unanswered(Box::new(move |network, peer| seeker.seek(network, peer)));
         let service = Self {
             keeper: Keeper::start(Arc::clone(&state), Arc::clone(&shared)),
             state,
             token: RwLock::new(token),
-            resolver: Resolver::start(ResolvedPeers::new(Arc::clone(&shared))),
+            resolver,
             shared,
             udp_port,
             started: clock::now(),

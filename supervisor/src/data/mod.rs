@@ -15,6 +15,7 @@ mod udp;
 pub use thread::run;
 pub use udp::Udp;
 
+use crate::control::Unanswered;
 use crate::network::{Network, Token};
 use crate::state::PeerTimestamps;
 use netcon_overlay::{
@@ -26,7 +27,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// What the overlay is asked by other threads.
@@ -47,12 +48,13 @@ pub enum Command {
         mtu: usize,
         reply: SyncSender<Result<(), ConfigError>>,
     },
+    /// Answered with whether the routes of the network have changed.
     SetPeer {
         network: NetworkIndex,
         peer: Box<PeerConfig>,
         /// The greatest that its initiations have shown before a restart.
         timestamp: Option<[u8; 12]>,
-        reply: SyncSender<Result<(), ConfigError>>,
+        reply: SyncSender<Result<bool, ConfigError>>,
     },
     RemovePeer {
         network: NetworkIndex,
@@ -84,7 +86,6 @@ pub enum Command {
 #[derive(Debug, Clone)]
 pub struct Handle(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     epoll: Epoll,
     wake: EventFd,
@@ -93,6 +94,14 @@ struct Shared {
     commands: Mutex<Vec<Command>>,
     /// Timestamps of handshakes have changed.
     timestamps_changed: AtomicBool,
+    /// Who hears of peers that do not answer.
+    unanswered: OnceLock<Unanswered>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
 }
 
 /// The data thread has ended.
@@ -115,6 +124,7 @@ impl Handle {
             woken: AtomicBool::new(false),
             commands: Mutex::new(Vec::new()),
             timestamps_changed: AtomicBool::new(false),
+            unanswered: OnceLock::new(),
         })))
     }
 
@@ -147,6 +157,13 @@ impl Handle {
         let (reply, answer): (_, Receiver<T>) = sync_channel(1);
         self.command(make(reply));
         answer.recv().map_err(|_| Gone)
+    }
+
+    /// Has `hook` told of peers that do not answer; the first one stays.
+    pub fn watch_unanswered(&self, hook: Unanswered) {
+        if self.0.unanswered.set(hook).is_err() {
+            tracing::debug!("somebody hears of peers already");
+        }
     }
 
     /// No initiation of ours is to be older.

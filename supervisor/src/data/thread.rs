@@ -149,6 +149,7 @@ impl Thread {
             self.overlay.handle_timeout(now, clock::unix());
             self.transmit_control(now);
             self.report_timestamps();
+            self.report_unanswered();
         }
     }
 
@@ -359,6 +360,16 @@ impl Thread {
         }
     }
 
+    fn report_unanswered(&mut self) {
+        while let Some((index, peer)) = self.overlay.poll_unanswered() {
+            if let Some(served) = self.networks.get(&index.0)
+                && let Some(hook) = self.handle.0.unanswered.get()
+            {
+                hook(&served.network.name(), peer);
+            }
+        }
+    }
+
     /// False: stop. A reply nobody waits for is no error.
     fn command(&mut self, command: Command) -> bool {
         let now = clock::now();
@@ -398,11 +409,13 @@ impl Thread {
                 reply,
             } => {
                 let key = peer.public_key;
+                let before = self.overlay.routes_generation(network);
                 let result = self.overlay.set_peer(now, network, *peer);
+                let changed = self.overlay.routes_generation(network) != before;
                 if let Some(timestamp) = timestamp {
                     self.overlay.restore_timestamp(network, &key, timestamp);
                 }
-                let _ = reply.send(result);
+                let _ = reply.send(result.map(|()| changed));
             }
             Command::SetLeastTime(unix) => self.overlay.set_least_time(unix),
             Command::Timestamps { network, reply } => {

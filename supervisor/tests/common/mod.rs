@@ -12,7 +12,7 @@ use std::time::Duration;
 use netcon_overlay::{PeerConfig, PeerStatus, PublicKey};
 use netcon_supervisor::control::{
     Admission, ContainerView, NetworkChange, NetworkStart, RunningTimestamps, Runtime,
-    RuntimeError, Service,
+    RuntimeError, Service, Unanswered,
 };
 use netcon_supervisor::state::{PeerTimestamps, StateDir};
 
@@ -44,10 +44,16 @@ pub(crate) struct Seen {
 }
 
 /// A [`Runtime`] without packets.
-#[derive(Debug, Default)]
-pub(crate) struct Fake(Mutex<Seen>);
+#[derive(Default)]
+pub(crate) struct Fake(Mutex<Seen>, Mutex<Option<Arc<Unanswered>>>);
 
 impl Fake {
+    /// Tells the service of a peer that does not answer.
+    pub(crate) fn miss(&self, network: &str, peer: PublicKey) {
+        let hook = self.1.lock().unwrap().clone().expect("somebody listens");
+        hook(network, peer);
+    }
+
     /// What it has seen.
     pub(crate) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.0.lock().unwrap()
@@ -116,6 +122,10 @@ impl Runtime for Fake {
 
     fn peer_status(&self, _network: &str) -> Vec<PeerStatus> {
         self.seen().status.clone()
+    }
+
+    fn watch_unanswered(&self, hook: Unanswered) {
+        *self.1.lock().unwrap() = Some(Arc::new(hook));
     }
 
     fn containers(&self) -> Vec<ContainerView> {

@@ -68,7 +68,6 @@ impl Service {
         if let Some(name) = &new.name {
             check_peer_name(&config, name)?;
         }
-        let addresses = addresses::next_free(&config);
         let (private_key, public_key) = match new.public_key {
             Some(key) => (None, key),
             None => {
@@ -85,7 +84,7 @@ impl Service {
             (None, None) => None,
         };
         let allowed_ips = if new.allowed_ips.is_empty() {
-            addresses
+            addresses::next_free(&config)
                 .iter()
                 .map(|own| IpPrefix::host(own.address()))
                 .collect()
