@@ -31,6 +31,8 @@ PACKAGES=(
     "procps               /usr/bin/ps"
     "util-linux           /usr/bin/setpriv"
     "binutils             /usr/bin/nm"
+    "man-db               /usr/bin/man"
+    "mandoc               /usr/bin/mandoc"
 )
 
 # Services of those packages that must not start on the host.

@@ -12,6 +12,8 @@ pub(crate) enum Request {
     Help,
     /// `--version`.
     Version,
+    /// `--man`, for packaging: the manual page.
+    Man,
     /// A program.
     Run(Args),
 }
@@ -65,6 +67,7 @@ pub(crate) fn parse(
             }
             b"--help" | b"-h" => return Ok(Request::Help),
             b"--version" | b"-V" => return Ok(Request::Version),
+            b"--man" => return Ok(Request::Man),
             b"--net" => {
                 network = Some(
                     arguments

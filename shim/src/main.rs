@@ -11,6 +11,7 @@
 mod args;
 mod failure;
 mod launch;
+mod page;
 mod program;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ fn run(arguments: Vec<OsString>) -> i32 {
     let result = match args::parse(arguments, std::env::var_os("NETCON_NET")) {
         Ok(Request::Help) => print(args::HELP),
         Ok(Request::Version) => print(concat!("netcon-shim ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Request::Man) => print(&page::page(args::HELP, env!("CARGO_PKG_VERSION"))),
         Ok(Request::Run(args)) => start(&args),
         Err(failure) => Err(failure),
     };

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod netlink;
 pub mod network;
 pub mod node;
+pub mod page;
 pub mod parked;
 pub mod ports;
 pub mod registry;

@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The `netcon-supervisor` program.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use netcon_supervisor::args::{Args, Exit};
 use netcon_supervisor::control::{Runtime, RuntimeError};
-use netcon_supervisor::{logging, startup, sys, threads};
+use netcon_supervisor::{logging, page, startup, sys, threads};
 
 fn main() -> ExitCode {
     sys::allocator::set_up();
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "--man")
+    {
+        return print_page();
+    }
     let args = Args::parse();
     if let Some(complaint) = logging::start(args.verbose) {
         tracing::warn!("{complaint}");
@@ -25,6 +32,17 @@ fn main() -> ExitCode {
         Err(failure) => {
             complain(&failure.sentence);
             failure.exit.into()
+        }
+    }
+}
+
+/// For packaging.
+fn print_page() -> ExitCode {
+    match page::page().and_then(|page| std::io::stdout().write_all(&page)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("Cannot write the manual page: {error}."));
+            Exit::Failed.into()
         }
     }
 }

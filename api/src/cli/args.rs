@@ -2,7 +2,7 @@
 //! The command line as typed. What a subcommand takes stands in its own file.
 
 use super::generated::Shell;
-use super::{doctor, network, peer, top};
+use super::{doctor, log, network, peer, service, top};
 use crate::man::exit_codes;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -58,10 +58,10 @@ pub(super) struct Args {
 pub(super) enum Cli {
     /// Show what runs
     Status,
-    /// Create, list, show, import and delete networks
+    /// Create, list, show, change, import, export and delete networks
     #[command(subcommand)]
     Network(network::Verb),
-    /// Add, list and remove peers of a network
+    /// Add, list, show, change and remove peers of a network
     #[command(subcommand)]
     Peer(peer::Verb),
     /// List running containers
@@ -74,6 +74,12 @@ pub(super) enum Cli {
     },
     /// Watch networks, peers and programs, with their rates
     Top(top::Options),
+    /// Look after the supervisor's log
+    #[command(subcommand)]
+    Log(log::Verb),
+    /// Install and uninstall
+    #[command(subcommand)]
+    Service(service::Verb),
     /// Examine what this machine allows, and say what to do where it is too little
     Doctor(doctor::Options),
     /// Print a script by which a shell completes this command

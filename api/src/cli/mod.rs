@@ -6,12 +6,14 @@ mod args;
 mod doctor;
 mod generated;
 mod human;
+mod log;
 mod network;
 mod output;
 mod peer;
 mod ps;
 mod qr;
 mod screen;
+mod service;
 mod status;
 mod suggest;
 mod table;
@@ -43,6 +45,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
         Cli::Doctor(options) => return doctor::run(context, options),
         Cli::Top(options) => top::run(context, options),
+        Cli::Log(verb) => log::run(context, verb),
+        Cli::Service(verb) => service::run(context, verb),
         Cli::Completions { shell } => generated::completions(*shell),
         Cli::Man { folder } => generated::write_pages(folder),
         Cli::Status => status::run(context),

@@ -2,12 +2,14 @@
 //! `netcon network …`.
 
 use super::generated;
-use super::output::{Context, Failure, note, print};
+use super::output::{Context, Failure, changed, note, print};
 use super::screen::{Screen, Style};
 use super::table::{Cell, Table};
 use crate::command::Command;
-use crate::model::{CreateNetwork, ExportFormat, ExportQuery, ImportNetwork, Imported, Network};
-use clap::Subcommand;
+use crate::model::{
+    ChangeNetwork, CreateNetwork, ExportFormat, ExportQuery, ImportNetwork, Imported, Network,
+};
+use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
 use serde_json::Value;
 use std::io::Read;
@@ -35,6 +37,8 @@ pub(super) enum Verb {
         #[arg(add = ArgValueCandidates::new(generated::networks))]
         name: String,
     },
+    /// Change a network while it runs
+    Set(Set),
     /// Join the network a wg-quick file describes
     Import {
         /// The file, or - for standard input
@@ -57,6 +61,23 @@ pub(super) enum Verb {
     },
 }
 
+/// What is to be changed. What is not named stays.
+#[derive(Debug, Args)]
+pub(super) struct Set {
+    /// Name or id
+    #[arg(add = ArgValueCandidates::new(generated::networks))]
+    network: String,
+    /// New name on this machine
+    #[arg(long = "name", value_name = "NAME")]
+    new_name: Option<String>,
+    /// All own addresses, at most one of each family
+    #[arg(long = "address", value_name = "ADDRESS/PREFIX")]
+    addresses: Vec<String>,
+    /// Largest IP packet, in bytes, or `default`
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<String>,
+}
+
 /// Longest file that is read as a configuration, bytes.
 const MAX_FILE: u64 = 512 * 1024;
 
@@ -74,6 +95,24 @@ pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
                 mtu: *mtu,
             };
             context.show(context.ask(&Command::NetworkCreate { body })?, one)
+        }
+        Verb::Set(set) => {
+            let body = ChangeNetwork {
+                name: set.new_name.clone(),
+                addresses: (!set.addresses.is_empty()).then(|| set.addresses.clone()),
+                mtu: changed(
+                    set.mtu.as_deref(),
+                    "default",
+                    "--mtu takes a number of bytes, or default",
+                )?,
+            };
+            if body == ChangeNetwork::default() {
+                return Err(Failure::usage(
+                    "say what to change: --name, --address or --mtu",
+                ));
+            }
+            let network = set.network.clone();
+            context.show(context.ask(&Command::NetworkChange { network, body })?, one)
         }
         Verb::List => context.show(context.ask(&Command::NetworkList {})?, list),
         Verb::Show { name } => {

@@ -6,9 +6,11 @@ use super::suggest;
 use super::table::clean;
 use crate::client::{Client, ClientError};
 use crate::command::{Code, Command};
+use crate::model::Change;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::Write;
+use std::str::FromStr;
 
 /// How it ends: the numbers are a promise to scripts (`netcon --help`).
 #[derive(Debug)]
@@ -117,6 +119,22 @@ fn explained(client: &Client, command: &Command, error: ClientError) -> Failure 
         failure.sentence.push_str(&format!(" Did you mean {name}?"));
     }
     failure
+}
+
+/// What an option that may take something away asks for: nothing if it is not there.
+pub(super) fn changed<T: FromStr>(
+    option: Option<&str>,
+    away: &str,
+    otherwise: &str,
+) -> Result<Change<T>, Failure> {
+    match option {
+        None => Ok(Change::Keep),
+        Some(text) if text == away => Ok(Change::Clear),
+        Some(text) => text
+            .parse()
+            .map(Change::Set)
+            .map_err(|_| Failure::usage(otherwise)),
+    }
 }
 
 /// An answer as a type.

@@ -3,12 +3,12 @@
 
 use super::generated;
 use super::human::{bytes, count, since, span};
-use super::output::{Context, Failure, note, print, typed};
+use super::output::{Context, Failure, changed, note, print, typed};
 use super::qr;
 use super::screen::{Screen, Style};
 use super::table::Table;
 use crate::command::Command;
-use crate::model::{AddPeer, AddedPeer, Peer, PeersFormat, PeersQuery};
+use crate::model::{AddPeer, AddedPeer, ChangePeer, Peer, PeersFormat, PeersQuery};
 use crate::wgquick::File;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
@@ -37,6 +37,8 @@ pub(super) enum Verb {
         #[arg(add = ArgValueCandidates::new(generated::peers))]
         peer: String,
     },
+    /// Change a peer; its session goes on
+    Set(Set),
     /// Remove a peer
     Remove {
         /// Name or id
@@ -82,6 +84,32 @@ pub(super) struct Add {
     keepalive: Option<u16>,
 }
 
+/// What is to be changed. What is not named stays; `none` takes away.
+#[derive(Debug, Args)]
+pub(super) struct Set {
+    /// Name or id of the network
+    #[arg(add = ArgValueCandidates::new(generated::networks))]
+    network: String,
+    /// Name or public key
+    #[arg(add = ArgValueCandidates::new(generated::peers))]
+    peer: String,
+    /// What to call it, or `none`
+    #[arg(long = "name", value_name = "NAME")]
+    new_name: Option<String>,
+    /// Symmetric key mixed into the handshake, base64, or `none`
+    #[arg(long, value_name = "KEY")]
+    preshared_key: Option<String>,
+    /// Where it is, or `none`
+    #[arg(long = "endpoint", value_name = "HOST:PORT")]
+    new_endpoint: Option<String>,
+    /// All its addresses
+    #[arg(long, value_name = "ADDRESS/PREFIX")]
+    allowed_ips: Vec<String>,
+    /// Seconds between packets that keep a NAT open, or `none`
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    keepalive: Option<String>,
+}
+
 /// Does it.
 pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
     match verb {
@@ -99,6 +127,35 @@ pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
         Verb::Show { network, peer } => {
             let (network, peer) = (network.clone(), peer.clone());
             context.show(context.ask(&Command::PeerShow { network, peer })?, one)
+        }
+        Verb::Set(set) => {
+            let text = |option: &Option<String>| changed(option.as_deref(), "none", "");
+            let body = ChangePeer {
+                name: text(&set.new_name)?,
+                preshared_key: text(&set.preshared_key)?,
+                endpoint: text(&set.new_endpoint)?,
+                allowed_ips: (!set.allowed_ips.is_empty()).then(|| set.allowed_ips.clone()),
+                persistent_keepalive: changed(
+                    set.keepalive.as_deref(),
+                    "none",
+                    "--keepalive takes a number of seconds, or none",
+                )?,
+                ..ChangePeer::default()
+            };
+            if body == ChangePeer::default() {
+                return Err(Failure::usage(
+                    "say what to change: --name, --preshared-key, --endpoint, --allowed-ips or --keepalive",
+                ));
+            }
+            let (network, peer) = (set.network.clone(), set.peer.clone());
+            context.show(
+                context.ask(&Command::PeerChange {
+                    network,
+                    peer,
+                    body,
+                })?,
+                one,
+            )
         }
         Verb::Remove { network, peer } => {
             let (network, peer) = (network.clone(), peer.clone());

@@ -7,6 +7,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What is left at least of a column that is cut, in columns of the terminal.
 const NARROWEST: usize = 6;
+/// What is left of a name or a key before lists give way, in columns of the terminal.
+const RECOGNISED: usize = 12;
 /// Blanks between columns.
 const GAP: usize = 2;
 
@@ -99,7 +101,19 @@ impl Table {
         };
         let mut widths: Vec<usize> = (0..columns).map(width).collect();
         if let Some(limit) = limit {
-            narrow(&mut widths, limit);
+            // A list needs its longest item, anything else enough to be recognised.
+            let floor = |column: usize| {
+                if self.prose == Some(column) {
+                    return NARROWEST;
+                }
+                let cells = self.rows.iter().filter_map(|row| row.get(column));
+                let lists = cells.filter(|cell| cell.text.contains(LIST));
+                let items = lists.flat_map(|cell| cell.text.split_inclusive(LIST));
+                let longest = items.map(|item| item.trim_end().width()).max();
+                longest.map_or(RECOGNISED, |longest| longest.max(NARROWEST))
+            };
+            let floors: Vec<usize> = (0..columns).map(floor).collect();
+            narrow(&mut widths, &floors, limit);
         }
         let mut out = String::new();
         for row in &self.rows {
@@ -108,11 +122,8 @@ impl Table {
                 .zip(&widths)
                 .enumerate()
                 .map(|(column, (cell, &width))| {
-                    let after = if self.prose == Some(column) {
-                        " "
-                    } else {
-                        ", "
-                    };
+                    let prose = self.prose == Some(column);
+                    let after = if prose { " " } else { LIST };
                     break_after(after, &cell.text, width)
                 })
                 .collect();
@@ -145,27 +156,46 @@ impl Table {
     }
 }
 
-/// Takes from the widest column until all fit, or none can give more.
-fn narrow(widths: &mut [usize], limit: usize) {
+/// Takes from the widest column until all fit, or none can give more: first from those whose content is cut, then from lists,
+/// whose items go on in the next line.
+fn narrow(widths: &mut [usize], floors: &[usize], limit: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > limit {
-        match widths.iter_mut().max() {
-            Some(widest) if *widest > NARROWEST => *widest -= 1,
-            Some(_) | None => return,
+    for floor in [floors, &vec![NARROWEST; widths.len()]] {
+        while widths.iter().sum::<usize>() + gaps > limit {
+            let above = widths
+                .iter_mut()
+                .zip(floor)
+                .filter(|(width, floor)| **width > **floor);
+            match above.max_by_key(|(width, _)| **width) {
+                Some((widest, _)) => *widest -= 1,
+                None => break,
+            }
         }
     }
 }
 
-/// A text in lines of at most `width`, broken after `separator`; one item that is too long is cut.
+/// A text in lines of at most `width`, broken after `separator`. One item that is too long is cut, or goes on in the next line
+/// if the text is a list.
 fn break_after(separator: &str, text: &str, width: usize) -> Vec<String> {
     if text.width() <= width {
         return vec![text.to_owned()];
     }
+    let is_list = text.contains(LIST);
     let mut lines: Vec<String> = Vec::new();
     for item in text.split_inclusive(separator) {
-        let room = |line: &str| line.width() + item.trim_end().width() <= width;
+        let fits = |line: &str| line.width() + item.trim_end().width() <= width;
         match lines.last_mut() {
-            Some(line) if room(line) => line.push_str(item),
+            Some(line) if fits(line) => line.push_str(item),
+            Some(_) | None if is_list => {
+                let characters: Vec<char> = item.trim_end().chars().collect();
+                let pieces = characters
+                    .chunks(width.max(1))
+                    .map(|piece| piece.iter().collect());
+                lines.extend(pieces);
+                if let Some(last) = lines.last_mut() {
+                    last.push(' ');
+                }
+            }
             Some(_) | None => lines.push(item.to_owned()),
         }
     }
@@ -174,6 +204,9 @@ fn break_after(separator: &str, text: &str, width: usize) -> Vec<String> {
         .map(|line| cut(line.trim_end(), width))
         .collect()
 }
+
+/// What stands between the items of a list.
+const LIST: &str = ", ";
 
 /// As much of a text as fits, with an ellipsis if that is not all.
 pub(super) fn cut(text: &str, width: usize) -> String {
@@ -236,13 +269,13 @@ mod tests {
         assert_eq!(
             plain(&table, Some(20)),
             "NAME  ADDRESSES   N\n\
-             a     10.77.0.1…  1\n      fd77::1/64\n\
+             a     10.77.0.1/  1\n      24,\n      fd77::1/64\n\
              b     äöü         22\n"
         );
         // Too little for anything: what is left can still be read.
         assert_eq!(
             plain(&table, Some(3)),
-            "NAME  ADDRE…  N\na     10.77…  1\n      fd77:…\nb     äöü     22\n"
+            "NAME  ADDRE…  N\na     10.77.  1\n      0.1/24\n      ,\n      fd77::\n      1/64\nb     äöü     22\n"
         );
         assert_eq!(plain(&Table::new(&[]), Some(0)), "\n");
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
 use netcon_api::Command;
-use netcon_api::model::AddPeer;
+use netcon_api::model::{AddPeer, Change, ChangeNetwork, ChangePeer};
 use serde_json::Value;
 
 use crate::fake::Supervisor;
@@ -188,6 +188,61 @@ fn mistyped_names_are_recognised() {
     }
     let (_, _, errors) = run(&supervisor.socket, &["network", "show", "production"], "");
     assert!(!errors.contains("mean"), "{errors}");
+}
+
+#[test]
+fn only_what_is_named_is_changed() {
+    let supervisor = Supervisor::start();
+    ok(
+        &supervisor,
+        &[
+            "network", "set", "demo", "--name", "home", "--mtu", "default",
+        ],
+    );
+    let body = ChangeNetwork {
+        name: Some("home".into()),
+        mtu: Change::Clear,
+        ..ChangeNetwork::default()
+    };
+    let network = "demo".to_owned();
+    assert_eq!(
+        supervisor.fake.asked(),
+        [Command::NetworkChange { network, body }]
+    );
+    let set = [
+        "peer",
+        "set",
+        "demo",
+        "laptop",
+        "--endpoint",
+        "none",
+        "--keepalive",
+        "7",
+    ];
+    ok(&supervisor, &set);
+    let body = ChangePeer {
+        endpoint: Change::Clear,
+        persistent_keepalive: Change::Set(7),
+        ..ChangePeer::default()
+    };
+    let (network, peer) = ("demo".to_owned(), "laptop".to_owned());
+    assert_eq!(
+        supervisor.fake.asked(),
+        [Command::PeerChange {
+            network,
+            peer,
+            body
+        }]
+    );
+    for wrong in [
+        &["network", "set", "demo"][..],
+        &["network", "set", "demo", "--mtu", "many"],
+        &["peer", "set", "demo", "laptop"],
+        &["peer", "set", "demo", "laptop", "--keepalive", "-1"],
+    ] {
+        assert_eq!(run(&supervisor.socket, wrong, "").0, 2, "{wrong:?}");
+    }
+    assert!(supervisor.fake.asked().is_empty());
 }
 
 #[test]
@@ -393,7 +448,7 @@ fn tables_keep_to_the_width_that_is_said() {
         .unwrap();
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(
-        table.lines().all(|line| line.chars().count() <= 50) && table.contains('…'),
+        table.lines().all(|line| line.chars().count() <= 50) && table.contains("fd77::1/64"),
         "{table}"
     );
 }

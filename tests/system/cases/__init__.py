@@ -20,5 +20,8 @@ from . import (  # noqa: F401
     control,
     mistakes,
     doctor,
+    install,
+    wgquick,
+    screens,
     bulk,
 )
