@@ -14,7 +14,6 @@ use netcon_netstack::stack::{Datagram, FlowId, ListenerId};
 use netcon_overlay::NetworkIndex;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -429,8 +428,9 @@ pub struct DatagramEnd {
 /// What of a datagram socket lies in the kernel.
 #[derive(Debug, Default)]
 pub struct DatagramQueue {
-    /// Source of everything that lies in A's queue (unconnected sockets).
-    pub in_kernel: Option<SocketAddr>,
+    /// What is known of everything that lies in A's queue: a datagram without its payload. None: nothing lies there, or the
+    /// socket is connected and its program asks for nothing but the payload.
+    pub in_kernel: Option<Datagram>,
     /// Taken from the model, not yet put into A.
     pub held: Option<Datagram>,
     /// A is connected to S: native sends arrive in S; A may queue deep.

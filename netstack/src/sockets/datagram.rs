@@ -7,12 +7,11 @@ use std::time::Instant;
 
 use super::address::{Destination, destination, present};
 use super::names::{SO_BROADCAST, SOL_SOCKET};
-use super::ports::Transport;
 use super::state::{Binding, Body, Socket};
 use super::stream::{Connect, family_of};
-use super::{SocketEvent, SocketId, Sockets, dns};
+use super::{SendControl, SocketEvent, SocketId, Sockets, dns};
 use crate::errno::Errno;
-use crate::stack::{Datagram, DatagramId, Failure, SendError};
+use crate::stack::{Datagram, DatagramId, DatagramProtocol, Failure, SendError};
 
 /// The port of name servers.
 const DNS: u16 = 53;
@@ -57,9 +56,10 @@ impl Sockets {
         if socket.binding.port == 0 {
             let (claim, range) = (socket.claim(&socket.binding), socket.options.ephemeral());
             let binding = socket.binding;
+            let transport = socket.transport();
             let port = self
                 .ports
-                .free(Transport::Udp, &claim, range, &mut self.random)
+                .free(transport, &claim, range, &mut self.random)
                 .ok_or(Errno::EAGAIN)?;
             self.rebind(id, Binding { port, ..binding });
         }
@@ -81,6 +81,21 @@ impl Sockets {
         id: SocketId,
         to: Option<SocketAddr>,
         payload: &[u8],
+    ) -> Result<usize, Errno> {
+        self.udp_send_with(now, id, to, payload, &SendControl::default())
+    }
+
+    /// As [`Self::udp_send`], with what control messages of sendmsg(2) ask for.
+    ///
+    /// # Errors
+    /// Those, and EINVAL for a source that is no address of this host on the network.
+    pub fn udp_send_with(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        to: Option<SocketAddr>,
+        payload: &[u8],
+        control: &SendControl,
     ) -> Result<usize, Errno> {
         self.udp_autobind(id)?;
         let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
@@ -111,13 +126,19 @@ impl Sockets {
             // Linux sends it; nobody can receive it.
             return Ok(payload.len());
         }
-        let (hop_limit, recverr) = (socket.options.hop_limit(v6), socket.options.recverr(v6));
+        let options = socket.options.sending(v6, control);
+        let recverr = socket.options.recverr(v6);
         let binding = socket.binding;
         let endpoint = endpoint.ok_or(Errno::EAGAIN)?;
-        let sent = match self.source(&binding, to.ip()) {
+        let source = match control.source {
+            Some(source) if !self.stack.is_local(source) => return Err(Errno::EINVAL),
+            Some(source) if source.is_ipv6() == v6 => Ok(source),
+            _ => self.source(&binding, to.ip()),
+        };
+        let sent = match source {
             Ok(from) => self
                 .stack
-                .datagram_send(now, endpoint, from, to, payload, hop_limit),
+                .datagram_send(now, endpoint, from, to, payload, options),
             Err(errno) if errno != Errno::ENETUNREACH && !self.unrouted_dns(to) => {
                 return Err(errno);
             }
@@ -132,7 +153,7 @@ impl Sockets {
             }
             Err(SendError::QueueFull) if !recverr => Ok(payload.len()),
             Err(SendError::NoRoute) if to.port() == DNS => {
-                self.refuse(id, to, payload);
+                self.refuse(now, id, to, payload);
                 Ok(payload.len())
             }
             Err(error @ (SendError::QueueFull | SendError::NoRoute | SendError::TooBig)) => {
@@ -153,11 +174,28 @@ impl Sockets {
             None => self.stack.datagram_recv(datagram.endpoint?)?,
         };
         socket.traffic.received += received.payload.len() as u64;
+        let stamped = socket.wants_stamp();
         Some(Datagram {
             from: present(family, received.from),
             to: present(family, received.to),
+            at: received.at.filter(|_| stamped),
             ..received
         })
+    }
+
+    /// Answers a datagram for a program that turned out to be gone: its sender hears that nobody listens.
+    pub fn udp_refuse(&mut self, now: Instant, protocol: DatagramProtocol, datagram: &Datagram) {
+        self.stack.datagram_refuse(now, protocol, datagram);
+    }
+
+    /// Protocol of a datagram socket.
+    #[must_use]
+    pub fn udp_protocol(&self, id: SocketId) -> DatagramProtocol {
+        self.sockets
+            .get(&id)
+            .map_or_else(DatagramProtocol::default, |socket| {
+                socket.options.protocol()
+            })
     }
 
     pub(super) fn connect_datagram(
@@ -212,7 +250,8 @@ impl Sockets {
             return;
         };
         if datagram.endpoint.is_none() && socket.binding.port != 0 {
-            let endpoint = self.stack.datagram_open(socket.binding.at());
+            let protocol = socket.options.protocol();
+            let endpoint = self.stack.datagram_open(protocol, socket.binding.at());
             datagram.endpoint = Some(endpoint);
             self.datagrams.insert(endpoint, id);
         }
@@ -279,7 +318,7 @@ impl Sockets {
         to.port() == DNS && self.stack.route(to.ip()).is_err()
     }
 
-    fn refuse(&mut self, id: SocketId, server: SocketAddr, question: &[u8]) {
+    fn refuse(&mut self, now: Instant, id: SocketId, server: SocketAddr, question: &[u8]) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
         };
@@ -302,6 +341,9 @@ impl Sockets {
             datagram.refusals.push_back(Datagram {
                 from: server,
                 to,
+                hop_limit: 64,
+                traffic_class: 0,
+                at: Some(now),
                 payload,
             });
             self.answered.insert(id);

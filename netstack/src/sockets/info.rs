@@ -10,7 +10,7 @@ use super::state::{Body, Socket, Traffic};
 use super::stream::Stream;
 use super::{Family, Kind, OptionValue, SocketId, Sockets};
 use crate::errno::Errno;
-use crate::stack::{PacketEnds, Stack, TcpState};
+use crate::stack::{DatagramProtocol, PacketEnds, Stack, TcpState};
 
 /// Size of `struct tcp_info` (linux/tcp.h, Linux 6.18); programs with an older header ask for a prefix.
 const TCP_INFO_LEN: usize = 280;
@@ -135,10 +135,11 @@ impl Sockets {
                 (protocol, remote, name_of(tcp_state(stream, &self.stack)))
             }
             Body::Datagram(datagram) => {
-                let protocol = if socket.family == Family::V4 {
-                    "udp"
-                } else {
-                    "udp6"
+                let protocol = match (socket.options.protocol(), socket.family) {
+                    (DatagramProtocol::Udp, Family::V4) => "udp",
+                    (DatagramProtocol::Udp, Family::V6) => "udp6",
+                    (DatagramProtocol::UdpLite, Family::V4) => "udplite",
+                    (DatagramProtocol::UdpLite, Family::V6) => "udplite6",
                 };
                 (
                     protocol,
@@ -193,7 +194,10 @@ pub(super) fn option_of_state(
         },
         (SOL_SOCKET, SO_PROTOCOL) => match socket.kind() {
             Kind::Stream => 6,
-            Kind::Datagram => 17,
+            Kind::Datagram => match socket.options.protocol() {
+                DatagramProtocol::Udp => 17,
+                DatagramProtocol::UdpLite => 136,
+            },
         },
         (SOL_SOCKET, SO_DOMAIN) => socket.family.number(),
         (SOL_SOCKET, SO_ACCEPTCONN) => i32::from(matches!(

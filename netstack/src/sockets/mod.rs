@@ -14,6 +14,7 @@
 //! Read first: `stream.rs` (states of a TCP socket), `ports.rs` (who may bind what), `options.rs`.
 
 mod address;
+mod control;
 mod datagram;
 mod dns;
 mod info;
@@ -30,6 +31,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub use self::address::Family;
+pub use self::control::{ControlMessage, SendControl};
 pub use self::datagram::ConnectTo;
 pub use self::info::{Owners, SocketRow};
 pub use self::option_value::OptionValue;
@@ -45,7 +47,9 @@ use self::ports::{Claim, Ports, Random, Transport};
 use self::state::{Binding, Body, Socket};
 use self::stream::Stream;
 use crate::errno::Errno;
-use crate::stack::{DatagramId, Event, Families, FlowId, ListenerId, LocalAddr, Stack, TcpState};
+use crate::stack::{
+    DatagramId, DatagramProtocol, Event, Families, FlowId, ListenerId, LocalAddr, Stack, TcpState,
+};
 
 /// Sockets of one network that programs may open; more: ENFILE. Incoming connections are bounded by the engine's flows.
 const SOCKETS_MAX: usize = 1 << 18;
@@ -209,11 +213,11 @@ impl Sockets {
             AF_INET6 => Family::V6,
             _ => return Err(Errno::EAFNOSUPPORT),
         };
-        let kind = kind_of(family, ty, protocol)?;
+        let (kind, datagram) = kind_of(family, ty, protocol)?;
         if self.sockets.len() >= SOCKETS_MAX {
             return Err(Errno::ENFILE);
         }
-        Ok(self.insert(Socket::new(family, Options::new(kind, family))))
+        Ok(self.insert(Socket::new(family, Options::of(kind, family, datagram))))
     }
 
     /// Type of a socket.
@@ -506,7 +510,7 @@ impl Binding {
 }
 
 /// The tables of socket types in the kernel (`inetsw`, `inetsw6`), without what an unprivileged program cannot have.
-fn kind_of(family: Family, ty: i32, protocol: i32) -> Result<Kind, Errno> {
+fn kind_of(family: Family, ty: i32, protocol: i32) -> Result<(Kind, DatagramProtocol), Errno> {
     const SOCK_STREAM: i32 = 1;
     const SOCK_DGRAM: i32 = 2;
     const SOCK_RAW: i32 = 3;
@@ -515,13 +519,15 @@ fn kind_of(family: Family, ty: i32, protocol: i32) -> Result<Kind, Errno> {
     const IPPROTO_TCP: i32 = 6;
     const IPPROTO_UDP: i32 = 17;
     const IPPROTO_ICMPV6: i32 = 58;
+    const IPPROTO_UDPLITE: i32 = 136;
     const IPPROTO_MAX: i32 = 263;
     if !(0..SOCK_MAX).contains(&ty) || !(0..IPPROTO_MAX).contains(&protocol) {
         return Err(Errno::EINVAL);
     }
     match (ty, protocol) {
-        (SOCK_STREAM, 0 | IPPROTO_TCP) => Ok(Kind::Stream),
-        (SOCK_DGRAM, 0 | IPPROTO_UDP) => Ok(Kind::Datagram),
+        (SOCK_STREAM, 0 | IPPROTO_TCP) => Ok((Kind::Stream, DatagramProtocol::Udp)),
+        (SOCK_DGRAM, 0 | IPPROTO_UDP) => Ok((Kind::Datagram, DatagramProtocol::Udp)),
+        (SOCK_DGRAM, IPPROTO_UDPLITE) => Ok((Kind::Datagram, DatagramProtocol::UdpLite)),
         (SOCK_DGRAM, IPPROTO_ICMP) if family == Family::V4 => Err(Errno::EACCES),
         (SOCK_DGRAM, IPPROTO_ICMPV6) if family == Family::V6 => Err(Errno::EACCES),
         (SOCK_STREAM | SOCK_DGRAM, _) | (SOCK_RAW, 0) => Err(Errno::EPROTONOSUPPORT),

@@ -10,6 +10,7 @@ pub const SOL_SOCKET: i32 = 1;
 pub const SOL_TCP: i32 = 6;
 pub const SOL_UDP: i32 = 17;
 pub const SOL_IPV6: i32 = 41;
+pub const SOL_UDPLITE: i32 = 136;
 
 pub const SO_DEBUG: i32 = 1;
 pub const SO_REUSEADDR: i32 = 2;
@@ -104,6 +105,9 @@ pub const TCP_TX_DELAY: i32 = 37;
 pub const UDP_CORK: i32 = 1;
 pub const UDP_NO_CHECK6_TX: i32 = 101;
 pub const UDP_NO_CHECK6_RX: i32 = 102;
+
+pub const UDPLITE_SEND_CSCOV: i32 = 10;
+pub const UDPLITE_RECV_CSCOV: i32 = 11;
 
 pub const IP_TOS: i32 = 1;
 pub const IP_TTL: i32 = 2;

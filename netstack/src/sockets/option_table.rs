@@ -318,6 +318,9 @@ pub(super) static TABLE: &[Row] = &[
         OnlyZero(Errno::EADDRNOTAVAIL),
     ),
     row(SOL_IPV6, IPV6_FREEBIND, Any, 0, Flag),
+    // Below 8 the kernel takes 8, above 65,535 that; see set().
+    row(SOL_UDPLITE, UDPLITE_SEND_CSCOV, Datagram, 0, Ignored),
+    row(SOL_UDPLITE, UDPLITE_RECV_CSCOV, Datagram, 0, Ignored),
 ];
 
 /// The row of an option on a socket of that kind.

@@ -14,9 +14,9 @@ use super::option_table::Rule::{
     Absent, Flag, Ignored, LowWater, OnlyZero, Range, RangeOrDefault, ReadOnly, Refused,
 };
 use super::option_table::{Row, find};
-use super::{Family, Kind, OptionValue};
+use super::{Family, Kind, OptionValue, SendControl};
 use crate::errno::Errno;
-use crate::stack::TcpOptions;
+use crate::stack::{DatagramProtocol, SendOptions, TcpOptions};
 
 /// Multicast groups of one socket (igmp_max_memberships); more: ENOBUFS.
 const MEMBERSHIPS_MAX: usize = 20;
@@ -35,6 +35,8 @@ const RTO_MAX: i32 = 120;
 pub(crate) struct Options {
     kind: Kind,
     family: Family,
+    /// Of a datagram socket.
+    protocol: DatagramProtocol,
     /// What differs from the default.
     ints: BTreeMap<(i32, i32), i32>,
     /// SO_LINGER: l_onoff, l_linger.
@@ -56,6 +58,7 @@ impl Options {
         Self {
             kind,
             family,
+            protocol: DatagramProtocol::Udp,
             ints: BTreeMap::new(),
             linger: (0, 0),
             device: None,
@@ -63,6 +66,39 @@ impl Options {
             port_range: (0, 0),
             multicast_v4: Ipv4Addr::UNSPECIFIED,
             groups: BTreeSet::new(),
+        }
+    }
+
+    /// As [`Self::new`], for a datagram socket of that protocol.
+    pub(crate) const fn of(kind: Kind, family: Family, protocol: DatagramProtocol) -> Self {
+        let mut options = Self::new(kind, family);
+        options.protocol = protocol;
+        options
+    }
+
+    pub(crate) const fn protocol(&self) -> DatagramProtocol {
+        self.protocol
+    }
+
+    /// How a datagram of that family is sent.
+    pub(crate) fn sending(&self, v6: bool, control: &SendControl) -> SendOptions {
+        // IP_PMTUDISC_WANT and DONT cut what is too large, OMIT too; DO, PROBE and INTERFACE refuse it (ip(7)).
+        let (level, discover, class) = if v6 {
+            (SOL_IPV6, IPV6_MTU_DISCOVER, IPV6_TCLASS)
+        } else {
+            (SOL_IP, IP_MTU_DISCOVER, IP_TOS)
+        };
+        let cut = matches!(self.value(level, discover), 0 | 1 | 5);
+        let whole = control
+            .whole
+            .unwrap_or_else(|| v6 && self.is_on(SOL_IPV6, IPV6_DONTFRAG));
+        let own_class = u8::try_from(self.value(level, class)).unwrap_or(0);
+        let coverage = self.value(SOL_UDPLITE, UDPLITE_SEND_CSCOV);
+        SendOptions {
+            hop_limit: control.hop_limit.unwrap_or_else(|| self.hop_limit(v6)),
+            traffic_class: control.traffic_class.unwrap_or(own_class),
+            fragment: cut && !whole,
+            coverage: u16::try_from(coverage).unwrap_or(0),
         }
     }
 
@@ -308,6 +344,10 @@ impl Options {
             (SOL_TCP, TCP_LINGER2) if number == 0 => row.default,
             (SOL_TCP, TCP_LINGER2) => number.min(120),
             (SOL_TCP, TCP_DEFER_ACCEPT) => whole_retransmissions(number),
+            (SOL_UDPLITE, _) => match number {
+                0 => 0,
+                _ => number.clamp(8, 65_535),
+            },
             (SOL_TCP, TCP_WINDOW_CLAMP) if number == 0 => 0,
             (SOL_TCP, TCP_WINDOW_CLAMP) => number.max(RCVBUF_MIN / 2),
             _ => match row.rule {
@@ -408,6 +448,9 @@ impl Options {
             SOL_SOCKET | SOL_IP => true,
             SOL_TCP => self.kind == Kind::Stream,
             SOL_UDP => self.kind == Kind::Datagram,
+            SOL_UDPLITE => {
+                self.kind == Kind::Datagram && self.protocol == DatagramProtocol::UdpLite
+            }
             SOL_IPV6 => self.family == Family::V6,
             _ => false,
         }

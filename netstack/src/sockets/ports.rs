@@ -21,6 +21,7 @@ const HOLDERS_MAX: usize = 64;
 pub(crate) enum Transport {
     Tcp,
     Udp,
+    UdpLite,
 }
 
 /// What one socket says about its port.
@@ -81,7 +82,7 @@ impl Claim {
             && held.reuse
             && match transport {
                 Transport::Tcp => !held.listening,
-                Transport::Udp => true,
+                Transport::Udp | Transport::UdpLite => true,
             };
         !reuse
     }

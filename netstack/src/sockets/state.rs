@@ -11,7 +11,7 @@ use super::ports::{Claim, Transport};
 use super::stream::Stream;
 use super::{BindError, Kind};
 use crate::errno::Errno;
-use crate::stack::{Families, FlowId, Stack};
+use crate::stack::{DatagramProtocol, Families, FlowId, Stack};
 
 /// The local side of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,10 @@ impl Socket {
     pub(crate) const fn transport(&self) -> Transport {
         match self.body {
             Body::Stream(_) => Transport::Tcp,
-            Body::Datagram(_) => Transport::Udp,
+            Body::Datagram(_) => match self.options.protocol() {
+                DatagramProtocol::Udp => Transport::Udp,
+                DatagramProtocol::UdpLite => Transport::UdpLite,
+            },
         }
     }
 

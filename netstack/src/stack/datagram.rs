@@ -7,10 +7,15 @@ use std::time::Instant;
 use super::hash::{Secrets, TableKey};
 use super::slab::Slab;
 use super::wire::{self, IpPacket};
-use super::{Datagram, DatagramId, Event, Failure, LocalAddr, SendError, Stack};
+use super::wire::{Fragment, Outgoing, Piece};
+use super::{
+    Datagram, DatagramId, DatagramProtocol, Event, Failure, LocalAddr, SendError, SendOptions,
+    Stack,
+};
 
-/// Largest UDP payload in one IPv4 packet (udp(7)).
-const MAX_PAYLOAD: usize = 65_507;
+/// Largest payload in one IPv4 packet (udp(7)), and in one IPv6 packet.
+const MAX_PAYLOAD_V4: usize = 65_507;
+const MAX_PAYLOAD_V6: usize = 65_527;
 /// What a queued datagram costs beside its payload, so that empty ones are bounded too (Linux counts the buffer's truesize).
 const OVERHEAD: usize = 256;
 /// ICMP errors that wait for the owner of one endpoint; more are dropped.
@@ -18,6 +23,7 @@ const MAX_ERRORS: usize = 8;
 
 #[derive(Debug)]
 struct Endpoint {
+    protocol: DatagramProtocol,
     at: LocalAddr,
     remote: Option<SocketAddr>,
     received: VecDeque<Datagram>,
@@ -33,9 +39,9 @@ struct Endpoint {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Slot {
-    Connected(u16, SocketAddr),
-    Exact(SocketAddr),
-    Wildcard(u16, bool),
+    Connected(DatagramProtocol, u16, SocketAddr),
+    Exact(DatagramProtocol, SocketAddr),
+    Wildcard(DatagramProtocol, u16, bool),
 }
 
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub(super) struct Datagrams {
     all: Slab<Endpoint>,
     /// Each endpoint is in one slot, or in one per family.
     slots: HashMap<Slot, Vec<DatagramId>, TableKey>,
+    /// Datagrams that were cut into fragments; part of their identification.
+    fragmented: u32,
 }
 
 impl Datagrams {
@@ -50,14 +58,21 @@ impl Datagrams {
         Self {
             all: Slab::new(),
             slots: HashMap::with_hasher(key),
+            fragmented: 0,
         }
     }
 
     /// Receiver of a datagram: connected to the sender, else bound to the address, else a wildcard.
-    fn find(&self, secrets: &Secrets, local: SocketAddr, remote: SocketAddr) -> Option<DatagramId> {
+    fn find(
+        &self,
+        secrets: &Secrets,
+        protocol: DatagramProtocol,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<DatagramId> {
         let connected = self
             .slots
-            .get(&Slot::Connected(local.port(), remote))
+            .get(&Slot::Connected(protocol, local.port(), remote))
             .and_then(|ids| {
                 let serves = |id: &&DatagramId| {
                     self.all
@@ -76,9 +91,9 @@ impl Datagrams {
                     .copied()
             });
         connected.or_else(|| {
-            let ids = self.slots.get(&Slot::Exact(local)).or_else(|| {
+            let ids = self.slots.get(&Slot::Exact(protocol, local)).or_else(|| {
                 self.slots
-                    .get(&Slot::Wildcard(local.port(), local.is_ipv4()))
+                    .get(&Slot::Wildcard(protocol, local.port(), local.is_ipv4()))
             })?;
             match ids.as_slice() {
                 [] => None,
@@ -90,12 +105,19 @@ impl Datagrams {
         })
     }
 
-    fn slots_of(at: LocalAddr, remote: Option<SocketAddr>) -> impl Iterator<Item = Slot> {
-        let (first, second) = match (remote, at.ip) {
-            (Some(remote), _) => (Some(Slot::Connected(at.port, remote)), None),
-            (None, Some(ip)) => (Some(Slot::Exact(SocketAddr::new(ip, at.port))), None),
+    fn slots_of(endpoint: &Endpoint) -> impl Iterator<Item = Slot> + use<> {
+        let (protocol, at) = (endpoint.protocol, endpoint.at);
+        let (first, second) = match (endpoint.remote, at.ip) {
+            (Some(remote), _) => (Some(Slot::Connected(protocol, at.port, remote)), None),
+            (None, Some(ip)) => {
+                let exact = Slot::Exact(protocol, SocketAddr::new(ip, at.port));
+                (Some(exact), None)
+            }
             (None, None) => {
-                let mut families = at.families.each_v4().map(|v4| Slot::Wildcard(at.port, v4));
+                let mut families = at
+                    .families
+                    .each_v4()
+                    .map(|v4| Slot::Wildcard(protocol, at.port, v4));
                 (families.next(), families.next())
             }
         };
@@ -106,7 +128,7 @@ impl Datagrams {
         let Some(endpoint) = self.all.get(id.0) else {
             return;
         };
-        for slot in Self::slots_of(endpoint.at, endpoint.remote) {
+        for slot in Self::slots_of(endpoint) {
             self.slots.entry(slot).or_default().push(id);
         }
     }
@@ -115,7 +137,7 @@ impl Datagrams {
         let Some(endpoint) = self.all.get(id.0) else {
             return;
         };
-        for slot in Self::slots_of(endpoint.at, endpoint.remote) {
+        for slot in Self::slots_of(endpoint) {
             if let Some(ids) = self.slots.get_mut(&slot) {
                 ids.retain(|other| *other != id);
                 if ids.is_empty() {
@@ -143,8 +165,9 @@ impl Datagrams {
 impl Stack {
     /// Opens an endpoint. Conflicts of addresses are the caller's to decide; several endpoints on one address share what
     /// arrives by the sender's address.
-    pub fn datagram_open(&mut self, at: LocalAddr) -> DatagramId {
+    pub fn datagram_open(&mut self, protocol: DatagramProtocol, at: LocalAddr) -> DatagramId {
         let id = self.datagrams.all.insert_with(|_| Endpoint {
+            protocol,
             at,
             remote: None,
             received: VecDeque::new(),
@@ -190,14 +213,15 @@ impl Stack {
     /// [`SendError`]; nothing was sent then.
     pub fn datagram_send(
         &mut self,
-        _now: Instant,
+        now: Instant,
         id: DatagramId,
         from: IpAddr,
         to: SocketAddr,
         payload: &[u8],
-        hop_limit: u8,
+        options: SendOptions,
     ) -> Result<(), SendError> {
         let to = without_scope(to);
+        let mtu = self.path_mtu(now, to.ip());
         let endpoint = self.datagrams.all.get_mut(id.0).ok_or(SendError::NoRoute)?;
         if from.is_ipv4() != to.is_ipv4()
             || to.port() == 0
@@ -206,22 +230,34 @@ impl Stack {
         {
             return Err(SendError::NoRoute);
         }
-        if payload.len() > MAX_PAYLOAD {
+        let largest = if to.is_ipv4() {
+            MAX_PAYLOAD_V4
+        } else {
+            MAX_PAYLOAD_V6
+        };
+        if payload.len() > largest {
             return Err(SendError::TooBig);
         }
-        let from = SocketAddr::new(from, endpoint.at.port);
-        if !self.addresses.is_local(from.ip()) {
+        let outgoing = Outgoing {
+            protocol: endpoint.protocol,
+            from: SocketAddr::new(from, endpoint.at.port),
+            to,
+            payload,
+            options,
+        };
+        if !self.addresses.is_local(from) {
             return Err(SendError::NoRoute);
         }
         if self.addresses.is_local(to.ip()) {
-            self.deliver_locally(id, from, to, payload);
+            self.deliver_locally(now, id, outgoing);
             return Ok(());
         }
-        if from.ip().is_loopback() || !self.routes.contains(to.ip()) {
+        if from.is_loopback() || !self.routes.contains(to.ip()) {
             return Err(SendError::NoRoute);
         }
         let len = wire::udp_packet_len(to.ip(), payload.len());
-        if len > self.config.mtu {
+        let too_big = len > mtu;
+        if too_big && !options.fragment {
             return Err(SendError::TooBig);
         }
         // An empty endpoint may always send one.
@@ -230,12 +266,58 @@ impl Stack {
         if full || !self.egress.has_room() {
             return Err(SendError::QueueFull);
         }
+        if too_big {
+            return self.send_fragments(id, outgoing, mtu);
+        }
         let (buffer, kept) = self.egress.push(len, Some(id));
-        wire::write_udp(buffer, from, to, payload, hop_limit.max(1));
+        outgoing.write(buffer);
         if !kept {
             return Err(SendError::QueueFull);
         }
         endpoint.egress_bytes += len;
+        Ok(())
+    }
+
+    /// Cuts a datagram into packets of at most the MTU. One that finds no room takes the datagram with it: the receiver
+    /// forgets the others.
+    fn send_fragments(
+        &mut self,
+        id: DatagramId,
+        outgoing: Outgoing<'_>,
+        mtu: usize,
+    ) -> Result<(), SendError> {
+        let transport = outgoing.transport();
+        let (src, dst) = (outgoing.from.ip(), outgoing.to.ip());
+        self.datagrams.fragmented = self.datagrams.fragmented.wrapping_add(1);
+        let number = self.datagrams.fragmented;
+        // Consecutive numbers from a secret one: none comes back before all others were used (RFC 7739).
+        let [.., a, b, c, d] = self.secrets.nonce(u64::MAX).to_be_bytes();
+        let identification = u32::from_be_bytes([a, b, c, d]).wrapping_add(number);
+        let room = Piece::room(dst, mtu);
+        let pieces = transport.chunks(room);
+        let last = pieces.len() - 1;
+        for (index, bytes) in pieces.enumerate() {
+            let piece = Piece {
+                src,
+                dst,
+                protocol: wire::number_of(outgoing.protocol),
+                options: outgoing.options,
+                fragment: Fragment {
+                    id: identification,
+                    offset: index * room,
+                    more: index < last,
+                },
+                bytes,
+            };
+            let (buffer, kept) = self.egress.push(piece.len(), Some(id));
+            piece.write(buffer);
+            if !kept {
+                return Err(SendError::QueueFull);
+            }
+            if let Some(endpoint) = self.datagrams.all.get_mut(id.0) {
+                endpoint.egress_bytes += piece.len();
+            }
+        }
         Ok(())
     }
 
@@ -250,11 +332,16 @@ impl Stack {
 
     /// Answers a datagram whose endpoint turned out to be gone as if it had never been there: its sender hears that
     /// nobody listens.
-    pub fn datagram_refuse(&mut self, now: Instant, datagram: &Datagram) {
+    pub fn datagram_refuse(
+        &mut self,
+        now: Instant,
+        protocol: DatagramProtocol,
+        datagram: &Datagram,
+    ) {
         let from = SocketAddr::new(datagram.from.ip().to_canonical(), datagram.from.port());
         let to = SocketAddr::new(datagram.to.ip().to_canonical(), datagram.to.port());
         if self.addresses.is_local(from.ip()) {
-            self.datagram_failed(from, to, Failure::PortUnreachable);
+            self.datagram_failed(protocol, from, to, Failure::PortUnreachable);
             return;
         }
         let len = wire::udp_packet_len(to.ip(), datagram.payload.len());
@@ -262,7 +349,14 @@ impl Stack {
             return;
         }
         let mut packet = vec![0; len];
-        wire::write_udp(&mut packet, from, to, &datagram.payload, 64);
+        Outgoing {
+            protocol,
+            from,
+            to,
+            payload: &datagram.payload,
+            options: SendOptions::default(),
+        }
+        .write(&mut packet);
         if let Some(ip) = IpPacket::parse(&packet) {
             self.send_port_unreachable(now, &ip);
         }
@@ -271,7 +365,8 @@ impl Stack {
     /// The endpoint at `local` that a datagram from `remote` reaches (one of several that share the address).
     #[must_use]
     pub fn datagram_at(&self, local: SocketAddr, remote: SocketAddr) -> Option<DatagramId> {
-        self.datagrams.find(&self.secrets, local, remote)
+        let find = |protocol| self.datagrams.find(&self.secrets, protocol, local, remote);
+        find(DatagramProtocol::Udp).or_else(|| find(DatagramProtocol::UdpLite))
     }
 
     /// Datagrams that wait in an endpoint.
@@ -282,9 +377,14 @@ impl Stack {
             .map_or(0, |endpoint| endpoint.received.len())
     }
 
-    /// A UDP packet from the overlay.
-    pub(super) fn handle_udp(&mut self, now: Instant, ip: &IpPacket<'_>) {
-        let Some((src_port, dst_port, payload)) = wire::parse_udp(ip.payload) else {
+    /// A datagram from the overlay.
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        protocol: DatagramProtocol,
+        ip: &IpPacket<'_>,
+    ) {
+        let Some((src_port, dst_port, payload)) = wire::parse_udp(ip.payload, protocol) else {
             self.counters.malformed += 1;
             return;
         };
@@ -294,52 +394,78 @@ impl Stack {
         }
         let from = SocketAddr::new(ip.src, src_port);
         let to = SocketAddr::new(ip.dst, dst_port);
-        match self.datagrams.find(&self.secrets, to, from) {
-            Some(id) => self.deliver(id, from, to, payload),
+        match self.datagrams.find(&self.secrets, protocol, to, from) {
+            Some(id) => self.deliver(
+                id,
+                Datagram {
+                    from,
+                    to,
+                    hop_limit: ip.hop_limit,
+                    traffic_class: ip.traffic_class,
+                    at: Some(now),
+                    payload: payload.to_vec(),
+                },
+            ),
             None => self.send_port_unreachable(now, ip),
         }
     }
 
     /// Whether an endpoint may have sent a datagram from `local` to `remote`.
-    pub(super) fn sends_datagrams(&self, local: SocketAddr, remote: SocketAddr) -> bool {
-        self.datagrams.find(&self.secrets, local, remote).is_some()
+    pub(super) fn sends_datagrams(
+        &self,
+        protocol: DatagramProtocol,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> bool {
+        let found = self.datagrams.find(&self.secrets, protocol, local, remote);
+        found.is_some()
     }
 
     /// An ICMP error quotes a datagram that was sent from `local` to `remote`.
     pub(super) fn datagram_failed(
         &mut self,
+        protocol: DatagramProtocol,
         local: SocketAddr,
         remote: SocketAddr,
         failure: Failure,
     ) {
-        if let Some(id) = self.datagrams.find(&self.secrets, local, remote) {
+        if let Some(id) = self.datagrams.find(&self.secrets, protocol, local, remote) {
             self.tell_datagram_error(id, remote, failure);
         }
     }
 
-    fn deliver_locally(
-        &mut self,
-        sender: DatagramId,
-        from: SocketAddr,
-        to: SocketAddr,
-        payload: &[u8],
-    ) {
+    fn deliver_locally(&mut self, now: Instant, sender: DatagramId, outgoing: Outgoing<'_>) {
+        let (from, to) = (outgoing.from, outgoing.to);
         if let Some(tap) = &mut self.tap
-            && let Some(copy) = tap.room(wire::udp_packet_len(to.ip(), payload.len()))
+            && let Some(copy) = tap.room(wire::udp_packet_len(to.ip(), outgoing.payload.len()))
         {
-            wire::write_udp(copy, from, to, payload, 64);
+            outgoing.write(copy);
         }
-        match self.datagrams.find(&self.secrets, to, from) {
-            Some(id) => self.deliver(id, from, to, payload),
+        match self
+            .datagrams
+            .find(&self.secrets, outgoing.protocol, to, from)
+        {
+            Some(id) => self.deliver(
+                id,
+                Datagram {
+                    from,
+                    to,
+                    hop_limit: outgoing.options.hop_limit.max(1),
+                    traffic_class: outgoing.options.traffic_class,
+                    at: Some(now),
+                    payload: outgoing.payload.to_vec(),
+                },
+            ),
             None => self.tell_datagram_error(sender, to, Failure::PortUnreachable),
         }
     }
 
-    fn deliver(&mut self, id: DatagramId, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+    /// Queues a datagram; one that finds no room is dropped.
+    fn deliver(&mut self, id: DatagramId, datagram: Datagram) {
         let Some(endpoint) = self.datagrams.all.get_mut(id.0) else {
             return;
         };
-        let cost = payload.len() + OVERHEAD;
+        let cost = datagram.payload.len() + OVERHEAD;
         if endpoint.received_bytes > 0
             && endpoint.received_bytes + cost > self.config.limits.datagram_queue
         {
@@ -347,11 +473,7 @@ impl Stack {
             return;
         }
         endpoint.received_bytes += cost;
-        endpoint.received.push_back(Datagram {
-            from,
-            to,
-            payload: payload.to_vec(),
-        });
+        endpoint.received.push_back(datagram);
         if !endpoint.told {
             endpoint.told = true;
             self.events.push_back(Event::Datagram(id));

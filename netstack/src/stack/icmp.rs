@@ -80,8 +80,8 @@ impl Stack {
         if failure == Failure::PacketTooBig {
             self.told_too_big(now, quoted, mtu.unwrap_or(0));
         }
-        if quoted.protocol == wire::UDP {
-            self.datagram_failed(quoted.from, quoted.to, failure);
+        if let Some(protocol) = wire::datagrams_of(quoted.protocol) {
+            self.datagram_failed(protocol, quoted.from, quoted.to, failure);
         } else if quoted.protocol == wire::TCP {
             self.flow_failed(now, quoted, failure);
         } else if quoted.protocol == ip.protocol {

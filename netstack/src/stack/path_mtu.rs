@@ -96,8 +96,8 @@ impl Stack {
             return;
         };
         self.set_path_mtu(now, quoted.to.ip(), mtu);
-        if quoted.protocol == wire::UDP {
-            self.datagram_failed(quoted.from, quoted.to, Failure::PacketTooBig);
+        if let Some(protocol) = wire::datagrams_of(quoted.protocol) {
+            self.datagram_failed(protocol, quoted.from, quoted.to, Failure::PacketTooBig);
         }
     }
 
@@ -109,8 +109,8 @@ impl Stack {
                 .flow_of(quoted)
                 .and_then(|id| self.flows.get(id.0))
                 .is_some_and(|flow| flow.is_outstanding(quoted.word)),
-            wire::UDP => self.sends_datagrams(quoted.from, quoted.to),
-            _ => false,
+            other => wire::datagrams_of(other)
+                .is_some_and(|protocol| self.sends_datagrams(protocol, quoted.from, quoted.to)),
         };
         if !outstanding {
             self.counters.errors_ignored += 1;

@@ -15,8 +15,9 @@ const MAX_DATAGRAMS: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 /// Fragments of one datagram: 64 KiB at the IPv4 minimum MTU.
 const MAX_PIECES: usize = 128;
-/// Longest payload of a datagram.
-const MAX_PAYLOAD: usize = 65_515;
+/// Longest payload of a packet: 65,535 bytes less the header of IPv4, which counts there.
+const MAX_PAYLOAD_V4: usize = 65_515;
+const MAX_PAYLOAD_V6: usize = 65_535;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -34,6 +35,9 @@ struct Partial {
     bytes: usize,
     /// Length of the whole, once the last fragment is here.
     total: Option<usize>,
+    /// Of the first fragment, whose header is that of the whole (RFC 8200 §4.5).
+    hop_limit: u8,
+    traffic_class: u8,
 }
 
 #[derive(Debug)]
@@ -68,7 +72,12 @@ impl Reassembly {
         };
         let end = fragment.offset + ip.payload.len();
         let odd = fragment.more && !ip.payload.len().is_multiple_of(8);
-        if ip.payload.is_empty() || odd || end > MAX_PAYLOAD {
+        let longest = if ip.dst.is_ipv4() {
+            MAX_PAYLOAD_V4
+        } else {
+            MAX_PAYLOAD_V6
+        };
+        if ip.payload.is_empty() || odd || end > longest {
             return None;
         }
         self.expire(now);
@@ -83,8 +92,14 @@ impl Reassembly {
                 pieces: Vec::new(),
                 bytes: 0,
                 total: None,
+                hop_limit: ip.hop_limit,
+                traffic_class: ip.traffic_class,
             }
         });
+        if fragment.offset == 0 {
+            partial.hop_limit = ip.hop_limit;
+            partial.traffic_class = ip.traffic_class;
+        }
         match partial.insert(fragment.offset, ip.payload, fragment.more) {
             Inserted::Repeated => return None,
             Inserted::Kept => {}
@@ -103,10 +118,12 @@ impl Reassembly {
         self.bytes -= partial.bytes;
         self.order.retain(|(_, other)| *other != key);
         let mut packet = vec![0; wire::ip_header_len(key.dst) + partial.bytes];
-        let body = wire::write_ip(&mut packet, key.src, key.dst, key.protocol, 64);
+        let hop_limit = partial.hop_limit;
+        let body = wire::write_ip(&mut packet, key.src, key.dst, key.protocol, hop_limit);
         for (offset, bytes) in &partial.pieces {
             body[*offset..offset + bytes.len()].copy_from_slice(bytes);
         }
+        wire::set_traffic_class(&mut packet, partial.traffic_class);
         Some(packet)
     }
 

@@ -60,11 +60,11 @@ impl PacketEnds {
                 let segment = Segment::parse(ip.payload)?;
                 (true, segment.src_port, segment.dst_port, segment.opens())
             }
-            wire::UDP => {
-                let (from, to, _) = wire::parse_udp(ip.payload)?;
+            other => {
+                let protocol = wire::datagrams_of(other)?;
+                let (from, to, _) = wire::parse_udp(ip.payload, protocol)?;
                 (false, from, to, false)
             }
-            _ => return None,
         };
         Some(Self {
             stream,

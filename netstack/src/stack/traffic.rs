@@ -94,9 +94,11 @@ impl Stack {
     }
 
     fn handle_whole(&mut self, now: Instant, ip: &IpPacket<'_>) {
+        if let Some(protocol) = wire::datagrams_of(ip.protocol) {
+            return self.handle_datagram(now, protocol, ip);
+        }
         match ip.protocol {
             wire::TCP => self.handle_tcp(now, ip, Path::Overlay { class: 0 }),
-            wire::UDP => self.handle_udp(now, ip),
             wire::ICMP | wire::ICMPV6 => self.handle_icmp(now, ip),
             // RFC 8200 §4.7: nothing follows.
             59 => {}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The values that go in and out of the engine.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Addresses, MTU and limits of one network.
 #[derive(Debug, Clone)]
@@ -166,8 +166,48 @@ pub struct Datagram {
     pub from: SocketAddr,
     /// Destination as the sender wrote it.
     pub to: SocketAddr,
+    /// TTL or hop limit it arrived with.
+    pub hop_limit: u8,
+    /// Type of service or traffic class it arrived with, ECN bits included.
+    pub traffic_class: u8,
+    /// When it arrived; the socket model clears it where the program does not ask.
+    pub at: Option<Instant>,
     /// Payload.
     pub payload: Vec<u8>,
+}
+
+/// A protocol of datagrams: each has ports of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DatagramProtocol {
+    /// UDP (RFC 768).
+    #[default]
+    Udp,
+    /// UDP-Lite (RFC 3828).
+    UdpLite,
+}
+
+/// How one datagram is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendOptions {
+    /// TTL or hop limit; 0 counts as 1.
+    pub hop_limit: u8,
+    /// Type of service or traffic class.
+    pub traffic_class: u8,
+    /// Larger than the MTU: it is cut into fragments; otherwise refused.
+    pub fragment: bool,
+    /// Bytes of header and payload that the checksum of UDP-Lite covers; 0: all.
+    pub coverage: u16,
+}
+
+impl Default for SendOptions {
+    fn default() -> Self {
+        Self {
+            hop_limit: 64,
+            traffic_class: 0,
+            fragment: true,
+            coverage: 0,
+        }
+    }
 }
 
 /// What [`super::Stack::recv`] found.
@@ -198,7 +238,7 @@ pub enum ConnectError {
 /// Why [`super::Stack::datagram_send`] did not take a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Larger than the MTU (remote) or 65,507 bytes (local).
+    /// Larger than the MTU where it may not be cut into fragments, or than IP can carry.
     #[error("datagram too big")]
     TooBig,
     /// No route, unknown endpoint, or addresses of two families.

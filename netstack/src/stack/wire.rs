@@ -3,6 +3,7 @@
 //! Reading never panics on any bytes and never reads past the packet.
 use std::net::{IpAddr, SocketAddr};
 
+use super::{DatagramProtocol, SendOptions};
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, checksum};
 
 /// IANA protocol numbers.
@@ -10,6 +11,7 @@ pub(super) const ICMP: u8 = 1;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
+pub(super) const UDP_LITE: u8 = 136;
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -34,6 +36,10 @@ pub(super) struct IpPacket<'a> {
     pub(super) fragment: Option<Fragment>,
     /// IPv6 extension headers stand between.
     pub(super) extended: bool,
+    /// TTL or hop limit.
+    pub(super) hop_limit: u8,
+    /// Type of service or traffic class.
+    pub(super) traffic_class: u8,
 }
 
 /// Where a fragment belongs.
@@ -68,6 +74,8 @@ impl<'a> IpPacket<'a> {
                         more: ip.more_frags(),
                     }),
                     extended: false,
+                    hop_limit: ip.hop_limit(),
+                    traffic_class: ip.dscp() << 2 | ip.ecn(),
                 })
             }
             6 => Self::parse_v6(packet),
@@ -113,6 +121,8 @@ impl<'a> IpPacket<'a> {
             payload: bytes.get(at..)?,
             fragment,
             extended: walked > 0,
+            hop_limit: ip.hop_limit(),
+            traffic_class: ip.traffic_class(),
         })
     }
 }
@@ -217,8 +227,15 @@ pub(super) fn set_urgent(packet: &mut [u8], pointer: u16, checksum: bool) {
 }
 
 /// UDP ports and payload; `None` if the lengths do not fit.
-pub(super) fn parse_udp(udp: &[u8]) -> Option<(u16, u16, &[u8])> {
-    let len = usize::from(be16(udp, 4)?);
+pub(super) fn parse_udp(udp: &[u8], protocol: DatagramProtocol) -> Option<(u16, u16, &[u8])> {
+    let field = usize::from(be16(udp, 4)?);
+    let len = match protocol {
+        DatagramProtocol::Udp => field,
+        // RFC 3828 §3.1: the length is IP's, the field says how much of it the checksum covers; 0 is all.
+        DatagramProtocol::UdpLite if field == 0 => udp.len(),
+        DatagramProtocol::UdpLite if (UDP_HEADER..=udp.len()).contains(&field) => udp.len(),
+        DatagramProtocol::UdpLite => return None,
+    };
     if len < UDP_HEADER {
         return None;
     }
@@ -239,25 +256,144 @@ pub(super) fn udp_packet_len(dst: IpAddr, payload: usize) -> usize {
     ip_header_len(dst) + UDP_HEADER + payload
 }
 
-/// Writes a whole UDP packet; `out` has [`udp_packet_len`] bytes, both addresses are of one family.
-pub(super) fn write_udp(
-    out: &mut [u8],
-    from: SocketAddr,
-    to: SocketAddr,
-    payload: &[u8],
-    hop_limit: u8,
-) {
-    let body = write_ip(out, from.ip(), to.ip(), UDP, hop_limit);
-    let len = u16::try_from(UDP_HEADER + payload.len()).unwrap_or(u16::MAX);
-    body[0..2].copy_from_slice(&from.port().to_be_bytes());
-    body[2..4].copy_from_slice(&to.port().to_be_bytes());
-    body[4..6].copy_from_slice(&len.to_be_bytes());
-    body[6..8].fill(0);
-    body[UDP_HEADER..].copy_from_slice(payload);
-    let sum = transport_checksum(from.ip(), to.ip(), UDP, body);
-    // RFC 768: a computed zero is sent as all ones.
-    let sum = if sum == 0 { 0xffff } else { sum };
-    body[6..8].copy_from_slice(&sum.to_be_bytes());
+/// A datagram on its way out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outgoing<'a> {
+    pub(super) protocol: DatagramProtocol,
+    /// Both addresses are of one family.
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    pub(super) payload: &'a [u8],
+    pub(super) options: SendOptions,
+}
+
+impl Outgoing<'_> {
+    /// Writes the whole packet; `out` has [`udp_packet_len`] bytes.
+    pub(super) fn write(&self, out: &mut [u8]) {
+        let (src, dst) = (self.from.ip(), self.to.ip());
+        let hop_limit = self.options.hop_limit.max(1);
+        self.write_transport(write_ip(out, src, dst, number_of(self.protocol), hop_limit));
+        if self.options.traffic_class != 0 {
+            set_traffic_class(out, self.options.traffic_class);
+        }
+    }
+
+    /// What follows the IP header: the bytes that fragments carry.
+    pub(super) fn transport(&self) -> Vec<u8> {
+        let mut out = vec![0; UDP_HEADER + self.payload.len()];
+        self.write_transport(&mut out);
+        out
+    }
+
+    fn write_transport(&self, body: &mut [u8]) {
+        let (src, dst) = (self.from.ip(), self.to.ip());
+        let whole = UDP_HEADER + self.payload.len();
+        let covered = match self.protocol {
+            DatagramProtocol::Udp => whole,
+            DatagramProtocol::UdpLite => match usize::from(self.options.coverage) {
+                0 => whole,
+                covered => covered.clamp(UDP_HEADER, whole),
+            },
+        };
+        // RFC 3828 §3.1: full coverage may be written as 0, and is where 16 bits do not hold it.
+        let field = match self.protocol {
+            DatagramProtocol::UdpLite if covered == whole => 0,
+            DatagramProtocol::Udp | DatagramProtocol::UdpLite => {
+                u16::try_from(covered).unwrap_or(u16::MAX)
+            }
+        };
+        body[0..2].copy_from_slice(&self.from.port().to_be_bytes());
+        body[2..4].copy_from_slice(&self.to.port().to_be_bytes());
+        body[4..6].copy_from_slice(&field.to_be_bytes());
+        body[6..8].fill(0);
+        body[UDP_HEADER..].copy_from_slice(self.payload);
+        let length = u32::try_from(whole).unwrap_or(u32::MAX);
+        let number = number_of(self.protocol);
+        let sum = covered_checksum(src, dst, number, length, &body[..covered]);
+        // RFC 768: a computed zero is sent as all ones.
+        let sum = if sum == 0 { 0xffff } else { sum };
+        body[6..8].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// The protocol number in the IP header.
+pub(super) const fn number_of(protocol: DatagramProtocol) -> u8 {
+    match protocol {
+        DatagramProtocol::Udp => UDP,
+        DatagramProtocol::UdpLite => UDP_LITE,
+    }
+}
+
+/// The datagram protocol with that number.
+pub(super) const fn datagrams_of(number: u8) -> Option<DatagramProtocol> {
+    match number {
+        UDP => Some(DatagramProtocol::Udp),
+        UDP_LITE => Some(DatagramProtocol::UdpLite),
+        _ => None,
+    }
+}
+
+/// A piece of a packet too large for the MTU (RFC 791 §3.2, RFC 8200 §4.5).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece<'a> {
+    pub(super) src: IpAddr,
+    pub(super) dst: IpAddr,
+    pub(super) protocol: u8,
+    pub(super) options: SendOptions,
+    pub(super) fragment: Fragment,
+    pub(super) bytes: &'a [u8],
+}
+
+impl Piece<'_> {
+    /// Largest number of bytes one piece carries, but for the last one a multiple of eight.
+    pub(super) fn room(dst: IpAddr, mtu: usize) -> usize {
+        (mtu - Self::overhead(dst)) / 8 * 8
+    }
+
+    pub(super) fn len(&self) -> usize {
+        Self::overhead(self.dst) + self.bytes.len()
+    }
+
+    fn overhead(dst: IpAddr) -> usize {
+        ip_header_len(dst) + if dst.is_ipv4() { 0 } else { 8 }
+    }
+
+    /// Writes the packet; `out` has [`Self::len`] bytes.
+    pub(super) fn write(&self, out: &mut [u8]) {
+        let hop_limit = self.options.hop_limit.max(1);
+        let more = u16::from(self.fragment.more);
+        let offset = u16::try_from(self.fragment.offset).unwrap_or(u16::MAX);
+        if self.dst.is_ipv4() {
+            let body = write_ip(out, self.src, self.dst, self.protocol, hop_limit);
+            body.copy_from_slice(self.bytes);
+            let [.., high, low] = self.fragment.id.to_be_bytes();
+            out[4..6].copy_from_slice(&[high, low]);
+            out[6..8].copy_from_slice(&((more << 13) | (offset / 8)).to_be_bytes());
+        } else {
+            const FRAGMENT: u8 = 44;
+            let body = write_ip(out, self.src, self.dst, FRAGMENT, hop_limit);
+            let (header, body) = body.split_at_mut(8);
+            header.fill(0);
+            header[0] = self.protocol;
+            header[2..4].copy_from_slice(&(offset & !7 | more).to_be_bytes());
+            header[4..8].copy_from_slice(&self.fragment.id.to_be_bytes());
+            body.copy_from_slice(self.bytes);
+        }
+        set_traffic_class(out, self.options.traffic_class);
+    }
+}
+
+/// Writes type of service or traffic class into a packet, and the IPv4 header's checksum anew.
+pub(super) fn set_traffic_class(packet: &mut [u8], class: u8) {
+    if packet[0] >> 4 == 4 {
+        packet[1] = class;
+        packet[10..12].fill(0);
+        let sum = !checksum::data(&packet[..IPV4_HEADER]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        packet[0] = 0x60 | class >> 4;
+        packet[1] = packet[1] & 0x0f | class << 4;
+    }
 }
 
 /// Length of an empty TCP segment towards `dst` as an IP packet.
@@ -452,8 +588,13 @@ pub(super) fn write_ip(
 
 fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> u16 {
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    covered_checksum(src, dst, protocol, len, body)
+}
+
+/// Of the pseudo header for `len` bytes and those bytes that are covered.
+fn covered_checksum(src: IpAddr, dst: IpAddr, protocol: u8, len: u32, covered: &[u8]) -> u16 {
     let pseudo = checksum::pseudo_header(&src.into(), &dst.into(), IpProtocol::from(protocol), len);
-    !checksum::combine(&[pseudo, checksum::data(body)])
+    !checksum::combine(&[pseudo, checksum::data(covered)])
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use netcon_netstack::stack::{Event, Failure, Families, LocalAddr, SendError};
+use netcon_netstack::stack::{
+    DatagramProtocol, Event, Failure, Families, LocalAddr, SendError, SendOptions,
+};
 
 use crate::world::{A, B, Link, World, any, at, v4, v6};
 
@@ -18,18 +20,85 @@ fn checksum(bytes: &[u8], mut sum: u32) -> u16 {
 }
 
 #[test]
+fn datagrams_larger_than_the_mtu_cross_in_fragments() {
+    let options = SendOptions {
+        hop_limit: 9,
+        traffic_class: 0xb8,
+        ..SendOptions::default()
+    };
+    for (from, to, largest) in [(v4(A), v4(B), 65_507), (v6(A), v6(B), 65_527)] {
+        let mut world = World::new(7, Link::GOOD);
+        let server = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
+        let client = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(54));
+        for size in [1373, 1393, 2752, 9000, largest] {
+            let payload: Vec<u8> = (0..=255).cycle().take(size).collect();
+            world.hosts[A]
+                .datagram_send(world.now, client, from, at(to, 53), &payload, options)
+                .unwrap();
+            world.run_for(Duration::from_millis(100));
+            let got = world.hosts[B].datagram_recv(server);
+            let got = got.unwrap_or_else(|| panic!("{size} bytes to {to}"));
+            assert!(got.payload == payload, "{size} bytes");
+            assert_eq!((got.hop_limit, got.traffic_class), (9, 0xb8));
+        }
+        let sent = world.hosts[A].datagram_send(
+            world.now,
+            client,
+            from,
+            at(to, 53),
+            &vec![0; largest + 1],
+            options,
+        );
+        assert_eq!(sent, Err(SendError::TooBig));
+    }
+}
+
+#[test]
+fn udp_lite_has_ports_of_its_own() {
+    let mut world = World::new(8, Link::GOOD);
+    let udp = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
+    let lite = world.hosts[B].datagram_open(DatagramProtocol::UdpLite, any(53));
+    let client = world.hosts[A].datagram_open(DatagramProtocol::UdpLite, any(54));
+    for (from, to) in [(v4(A), v4(B)), (v6(A), v6(B))] {
+        for (coverage, size) in [(0, 20), (8, 20), (12, 20), (60_000, 3), (20, 3000)] {
+            let options = SendOptions {
+                coverage,
+                ..SendOptions::default()
+            };
+            world.hosts[A]
+                .datagram_send(world.now, client, from, at(to, 53), &vec![7; size], options)
+                .unwrap();
+            world.run_for(Duration::from_millis(50));
+            assert!(world.hosts[B].datagram_recv(udp).is_none());
+            let got = world.hosts[B].datagram_recv(lite).unwrap();
+            assert_eq!(got.payload, vec![7; size], "coverage {coverage}");
+        }
+    }
+}
+
+#[test]
 fn both_ways_and_both_families() {
     let mut world = World::new(1, Link::GOOD);
-    let server = world.hosts[B].datagram_open(any(53));
+    let server = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
     for (from, to) in [(v4(A), v4(B)), (v6(A), v6(B))] {
-        let client = world.hosts[A].datagram_open(LocalAddr {
-            ip: Some(from),
-            families: Families::Both,
-            port: 40_000,
-        });
+        let client = world.hosts[A].datagram_open(
+            DatagramProtocol::Udp,
+            LocalAddr {
+                ip: Some(from),
+                families: Families::Both,
+                port: 40_000,
+            },
+        );
         for payload in [&b""[..], b"odd", &[9; 1372]] {
             world.hosts[A]
-                .datagram_send(world.now, client, from, at(to, 53), payload, 64)
+                .datagram_send(
+                    world.now,
+                    client,
+                    from,
+                    at(to, 53),
+                    payload,
+                    SendOptions::default(),
+                )
                 .unwrap();
             world.run_for(Duration::from_millis(20));
             assert!(
@@ -43,7 +112,14 @@ fn both_ways_and_both_families() {
                 (at(from, 40_000), at(to, 53), payload)
             );
             world.hosts[B]
-                .datagram_send(world.now, server, to, got.from, b"reply", 64)
+                .datagram_send(
+                    world.now,
+                    server,
+                    to,
+                    got.from,
+                    b"reply",
+                    SendOptions::default(),
+                )
                 .unwrap();
             world.run_for(Duration::from_millis(20));
             assert_eq!(
@@ -51,43 +127,76 @@ fn both_ways_and_both_families() {
                 b"reply"
             );
         }
-        let too_big =
-            world.hosts[A].datagram_send(world.now, client, from, at(to, 53), &[0; 1400], 64);
+        let too_big = world.hosts[A].datagram_send(
+            world.now,
+            client,
+            from,
+            at(to, 53),
+            &[0; 1400],
+            SendOptions {
+                fragment: false,
+                ..SendOptions::default()
+            },
+        );
         assert_eq!(too_big, Err(SendError::TooBig));
         world.hosts[A].datagram_close(client);
     }
     let nowhere: IpAddr = [192, 0, 2, 1].into();
-    let sent = world.hosts[B].datagram_send(world.now, server, v4(B), at(nowhere, 53), b"", 64);
+    let sent = world.hosts[B].datagram_send(
+        world.now,
+        server,
+        v4(B),
+        at(nowhere, 53),
+        b"",
+        SendOptions::default(),
+    );
     assert_eq!(sent, Err(SendError::NoRoute));
 }
 
 #[test]
 fn the_best_match_receives() {
     let mut world = World::new(2, Link::GOOD);
-    let wildcard = world.hosts[B].datagram_open(any(53));
-    let exact = world.hosts[B].datagram_open(LocalAddr {
-        ip: Some(v4(B)),
-        families: Families::V4,
-        port: 53,
-    });
-    let connected = world.hosts[B].datagram_open(any(53));
+    let wildcard = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
+    let exact = world.hosts[B].datagram_open(
+        DatagramProtocol::Udp,
+        LocalAddr {
+            ip: Some(v4(B)),
+            families: Families::V4,
+            port: 53,
+        },
+    );
+    let connected = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
     world.hosts[B].datagram_connect(connected, Some(at(v4(A), 1000)));
-    let sender = world.hosts[A].datagram_open(any(1000));
-    let other = world.hosts[A].datagram_open(any(1001));
+    let sender = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(1000));
+    let other = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(1001));
     for (from, source, to, receiver) in [
         (sender, v4(A), v4(B), connected),
         (other, v4(A), v4(B), exact),
         (other, v6(A), v6(B), wildcard),
     ] {
         world.hosts[A]
-            .datagram_send(world.now, from, source, at(to, 53), b"x", 64)
+            .datagram_send(
+                world.now,
+                from,
+                source,
+                at(to, 53),
+                b"x",
+                SendOptions::default(),
+            )
             .unwrap();
         world.run_for(Duration::from_millis(20));
         assert!(world.hosts[B].datagram_recv(receiver).is_some());
     }
     world.hosts[B].datagram_connect(connected, None);
     world.hosts[A]
-        .datagram_send(world.now, sender, v4(A), at(v4(B), 53), b"x", 64)
+        .datagram_send(
+            world.now,
+            sender,
+            v4(A),
+            at(v4(B), 53),
+            b"x",
+            SendOptions::default(),
+        )
         .unwrap();
     world.run_for(Duration::from_millis(20));
     assert!(world.hosts[B].datagram_recv(exact).is_some());
@@ -97,14 +206,21 @@ fn the_best_match_receives() {
 fn a_closed_port_is_unreachable() {
     let mut world = World::new(3, Link::GOOD);
     let loopback: IpAddr = [127, 0, 0, 1].into();
-    let client = world.hosts[A].datagram_open(any(40_000));
+    let client = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(40_000));
     for (from, to) in [
         (v4(A), at(v4(B), 9)),
         (v6(A), at(v6(B), 9)),
         (loopback, at(loopback, 9)),
     ] {
         world.hosts[A]
-            .datagram_send(world.now, client, from, to, b"hello?", 64)
+            .datagram_send(
+                world.now,
+                client,
+                from,
+                to,
+                b"hello?",
+                SendOptions::default(),
+            )
             .unwrap();
         world.run_for(Duration::from_millis(50));
         let error = Event::DatagramError {
@@ -120,11 +236,18 @@ fn a_closed_port_is_unreachable() {
 fn loopback_takes_the_largest_datagram() {
     let mut world = World::new(4, Link::GOOD);
     let loopback: IpAddr = [127, 0, 0, 1].into();
-    let server = world.hosts[A].datagram_open(any(53));
-    let client = world.hosts[A].datagram_open(any(54));
+    let server = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(53));
+    let client = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(54));
     let send = |world: &mut World, len: usize| {
         let payload = vec![3; len];
-        world.hosts[A].datagram_send(world.now, client, loopback, at(loopback, 53), &payload, 64)
+        world.hosts[A].datagram_send(
+            world.now,
+            client,
+            loopback,
+            at(loopback, 53),
+            &payload,
+            SendOptions::default(),
+        )
     };
     assert_eq!(send(&mut world, 65_507), Ok(()));
     assert_eq!(send(&mut world, 65_508), Err(SendError::TooBig));
@@ -137,11 +260,18 @@ fn loopback_takes_the_largest_datagram() {
 #[test]
 fn queues_are_bounded() {
     let mut world = World::new(5, Link::GOOD);
-    let server = world.hosts[B].datagram_open(any(53));
-    let client = world.hosts[A].datagram_open(any(54));
+    let server = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
+    let client = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(54));
     let mut sent = 0;
     while world.hosts[A]
-        .datagram_send(world.now, client, v4(A), at(v4(B), 53), &[0; 1000], 64)
+        .datagram_send(
+            world.now,
+            client,
+            v4(A),
+            at(v4(B), 53),
+            &[0; 1000],
+            SendOptions::default(),
+        )
         .is_ok()
     {
         sent += 1;
@@ -152,7 +282,14 @@ fn queues_are_bounded() {
     for _ in 0..10 {
         for _ in 0..sent {
             world.hosts[A]
-                .datagram_send(world.now, client, v4(A), at(v4(B), 53), &[0; 1000], 64)
+                .datagram_send(
+                    world.now,
+                    client,
+                    v4(A),
+                    at(v4(B), 53),
+                    &[0; 1000],
+                    SendOptions::default(),
+                )
                 .unwrap();
         }
         world.run_for(Duration::from_secs(1));
@@ -225,12 +362,26 @@ fn checksums_are_right() {
         },
     );
     world.keep_log = true;
-    let client = world.hosts[A].datagram_open(any(40_000));
+    let client = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(40_000));
     world.hosts[A]
-        .datagram_send(world.now, client, v4(A), at(v4(B), 9), b"abc", 64)
+        .datagram_send(
+            world.now,
+            client,
+            v4(A),
+            at(v4(B), 9),
+            b"abc",
+            SendOptions::default(),
+        )
         .unwrap();
     world.hosts[A]
-        .datagram_send(world.now, client, v6(A), at(v6(B), 9), b"abcd", 64)
+        .datagram_send(
+            world.now,
+            client,
+            v6(A),
+            at(v6(B), 9),
+            b"abcd",
+            SendOptions::default(),
+        )
         .unwrap();
     let options = crate::world::options();
     world.hosts[A]
@@ -263,10 +414,17 @@ fn checksums_are_right() {
 fn icmp_errors_out_are_rate_limited() {
     let mut world = World::new(8, Link::GOOD);
     world.keep_log = true;
-    let client = world.hosts[A].datagram_open(any(40_000));
+    let client = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(40_000));
     for _ in 0..200 {
         world.hosts[A]
-            .datagram_send(world.now, client, v4(A), at(v4(B), 9), b"hello?", 64)
+            .datagram_send(
+                world.now,
+                client,
+                v4(A),
+                at(v4(B), 9),
+                b"hello?",
+                SendOptions::default(),
+            )
             .unwrap();
     }
     world.run_for(Duration::from_millis(5));
@@ -323,7 +481,7 @@ fn fragments_are_put_together_in_any_order() {
         .collect();
     for six in [false, true] {
         let mut world = World::new(9, Link::GOOD);
-        let server = world.hosts[B].datagram_open(any(53));
+        let server = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
         let packets = fragments(&payload, 1280, six);
         for packet in packets.iter().rev().chain(&packets[1..]) {
             world.hosts[B].handle_packet(world.now, packet);
@@ -343,7 +501,7 @@ fn fragments_are_put_together_in_any_order() {
 #[test]
 fn overlapping_fragments_drop_the_datagram() {
     let mut world = World::new(10, Link::GOOD);
-    let server = world.hosts[B].datagram_open(any(53));
+    let server = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
     let first = fragments(&[1; 4000], 1280, false);
     let other = fragments(&[2; 4000], 1024, false);
     world.hosts[B].handle_packet(world.now, &first[0]);
@@ -357,7 +515,7 @@ fn overlapping_fragments_drop_the_datagram() {
 #[test]
 fn a_flood_of_fragments_is_bounded() {
     let mut world = World::new(11, Link::GOOD);
-    world.hosts[B].datagram_open(any(53));
+    world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
     let first = &fragments(&[1; 4000], 1280, false)[0];
     for id in 0..20_000u16 {
         let mut packet = first.clone();

@@ -2,7 +2,7 @@
 //! Packets that no honest peer sends.
 use std::time::Duration;
 
-use netcon_netstack::stack::{Event, Families, LocalAddr};
+use netcon_netstack::stack::{DatagramProtocol, Event, Families, LocalAddr, SendOptions};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 
@@ -11,7 +11,7 @@ use crate::world::{A, B, Link, World, any, at, options, v4};
 /// A world with a bit of everything open on B.
 fn busy_world(seed: u64) -> World {
     let mut world = World::new(seed, Link::GOOD);
-    world.hosts[B].datagram_open(any(53));
+    world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
     let (a, b, _) = world.connected(80);
     world.write(A, a, b"hello");
     world.write(B, b, b"hello");
@@ -59,16 +59,23 @@ fn flipped_bits_never_take_others_down() {
     let mut panics = 0;
     for seed in 0..30 {
         let mut world = World::new(seed, Link::GOOD);
-        world.hosts[B].datagram_open(any(53));
+        world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
         world.keep_log = true;
         let (a, b, _) = world.connected(80);
         world.write(A, a, &[1; 5000]);
         world.run_for(Duration::from_millis(100));
         world.read(B, b);
         let (other_a, other_b) = world.connect_to(40_001, at(v4(B), 80));
-        let datagram = world.hosts[A].datagram_open(any(54));
+        let datagram = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(54));
         world.hosts[A]
-            .datagram_send(world.now, datagram, v4(A), at(v4(B), 53), b"data", 64)
+            .datagram_send(
+                world.now,
+                datagram,
+                v4(A),
+                at(v4(B), 53),
+                b"data",
+                SendOptions::default(),
+            )
             .unwrap();
         world.flush();
         let victims: Vec<Vec<u8>> = world
@@ -168,7 +175,7 @@ fn options_and_extension_headers_are_walked() {
             ..Link::GOOD
         },
     );
-    let server = world.hosts[B].datagram_open(any(53));
+    let server = world.hosts[B].datagram_open(DatagramProtocol::Udp, any(53));
     // IPv4 with 4 bytes of options in front of UDP.
     let mut packet = vec![
         0x46, 0, 0, 34, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 1, 1, 1, 1,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Paths that carry less than the network's MTU: whose word is taken for it, and for how long.
 use super::world::*;
-use netcon_netstack::stack::{Event, Failure, FlowId};
+use netcon_netstack::stack::{DatagramProtocol, Event, Failure, FlowId, SendOptions};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -174,11 +174,11 @@ fn a_packet_that_could_not_leave_makes_its_flow_adapt_without_loss() {
 #[test]
 fn the_sender_of_a_datagram_hears_that_it_was_too_big() {
     let mut world = World::new(6, Link::GOOD);
-    let id = world.hosts[A].datagram_open(any(53));
+    let id = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(53));
     world.keep_log = true;
     let to = at(v4(B), 9);
     world.hosts[A]
-        .datagram_send(world.now, id, v4(A), to, &[0; 1390], 64)
+        .datagram_send(world.now, id, v4(A), to, &[0; 1390], SendOptions::default())
         .unwrap();
     world.flush();
     let packet = world.log[0].1.clone();

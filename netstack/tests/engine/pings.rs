@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use netcon_netstack::stack::{
-    Failure, PING_IDENTIFIERS, PacketEnds, Ping, PingError, PingId, PingOutcome, Pong,
+    DatagramProtocol, Failure, PING_IDENTIFIERS, PacketEnds, Ping, PingError, PingId, PingOutcome,
+    Pong, SendOptions,
 };
 
 use crate::world::{A, B, Link, World, any, at, options, v4, v6};
@@ -193,9 +194,16 @@ fn local_packets_are_copied_while_somebody_listens() {
     world.hosts[A]
         .connect(world.now, at(v4(A), 40_001), at(v4(A), 80), &options())
         .unwrap();
-    let receiver = world.hosts[A].datagram_open(any(53));
+    let receiver = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(53));
     world.hosts[A]
-        .datagram_send(world.now, receiver, v6(A), at(v6(A), 53), b"question", 64)
+        .datagram_send(
+            world.now,
+            receiver,
+            v6(A),
+            at(v6(A), 53),
+            b"question",
+            SendOptions::default(),
+        )
         .unwrap();
     world.run_for(Duration::from_millis(20));
     let copies: Vec<Vec<u8>> = std::iter::from_fn(|| world.hosts[A].poll_tap()).collect();
@@ -228,10 +236,17 @@ fn local_packets_are_copied_while_somebody_listens() {
 fn copies_that_nobody_takes_are_lost_and_counted() {
     let mut world = World::new(1, Link::GOOD);
     world.hosts[A].set_tap(Some(100));
-    let receiver = world.hosts[A].datagram_open(any(53));
+    let receiver = world.hosts[A].datagram_open(DatagramProtocol::Udp, any(53));
     for _ in 0..3 {
         world.hosts[A]
-            .datagram_send(world.now, receiver, v4(A), at(v4(A), 53), &[0; 20], 64)
+            .datagram_send(
+                world.now,
+                receiver,
+                v4(A),
+                at(v4(A), 53),
+                &[0; 20],
+                SendOptions::default(),
+            )
             .unwrap();
     }
     assert_eq!(world.hosts[A].take_tap_lost(), 1);
@@ -239,7 +254,14 @@ fn copies_that_nobody_takes_are_lost_and_counted() {
     assert_eq!(std::iter::from_fn(|| world.hosts[A].poll_tap()).count(), 2);
     world.hosts[A].set_tap(None);
     world.hosts[A]
-        .datagram_send(world.now, receiver, v4(A), at(v4(A), 53), &[0; 20], 64)
+        .datagram_send(
+            world.now,
+            receiver,
+            v4(A),
+            at(v4(A), 53),
+            &[0; 20],
+            SendOptions::default(),
+        )
         .unwrap();
     assert_eq!(world.hosts[A].poll_tap(), None);
 }

@@ -4,6 +4,7 @@
 
 mod binding;
 mod connecting;
+mod control;
 mod datagrams;
 mod ending;
 mod whole;

@@ -153,13 +153,14 @@ impl State {
                 .inode
                 .is_some_and(|inode| !cx.node.diag.exists(inode))
             {
+                let protocol = self.sockets.udp_protocol(socket);
                 let mut refused = Vec::new();
                 while let Some(datagram) = self.sockets.udp_recv(socket) {
                     refused.push(datagram);
                 }
                 self.close(cx.now, &cx.node.registry, socket, CloseHow::Graceful);
                 for datagram in refused {
-                    self.sockets.stack_mut().datagram_refuse(cx.now, &datagram);
+                    self.sockets.udp_refuse(cx.now, protocol, &datagram);
                 }
                 return;
             }

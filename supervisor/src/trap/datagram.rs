@@ -10,7 +10,8 @@ use crate::clock;
 use crate::network::{DatagramEnd, DatagramQueue, Role, State, Token};
 use crate::sys::{ioctl, unix};
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{Connect, ConnectTo, SocketId};
+use netcon_netstack::sockets::{Connect, ConnectTo, SendControl, SocketId};
+use netcon_netstack::stack::Datagram;
 use nix::errno::Errno as Kernel;
 use nix::sys::socket::{MsgFlags, recv, send};
 use std::net::SocketAddr;
@@ -114,6 +115,7 @@ pub(super) fn transmit(
     on: &OnSocket<'_>,
     to: Option<SocketAddr>,
     payload: &[u8],
+    control: &SendControl,
 ) -> Result<usize, Errno> {
     let socket = on.entry.socket;
     let mut state = on.entry.network.lock();
@@ -129,13 +131,18 @@ pub(super) fn transmit(
             }
         }
     }
-    let mut sent = state.sockets.udp_send(clock::now(), socket, to, payload);
+    let now = clock::now();
+    let mut sent = state
+        .sockets
+        .udp_send_with(now, socket, to, payload, control);
     drop(state);
     if end.is_none() && sent == Err(Errno::EAGAIN) {
         // No port is free: perhaps closed sockets hold some.
         on.node.sweep_network(&on.entry.network);
         let mut state = on.entry.network.lock();
-        sent = state.sockets.udp_send(clock::now(), socket, to, payload);
+        sent = state
+            .sockets
+            .udp_send_with(clock::now(), socket, to, payload, control);
     }
     if end.is_none() {
         // The send has bound it: answers must reach A.
@@ -194,9 +201,11 @@ pub(super) fn push_locked(
         let Some(datagram) = queue.held.take().or_else(|| state.sockets.udp_recv(socket)) else {
             return;
         };
+        let known = described(&datagram);
         if queue
             .in_kernel
-            .is_some_and(|source| source != datagram.from)
+            .as_ref()
+            .is_some_and(|queued| *queued != known)
         {
             queue.held = Some(datagram);
             return;
@@ -206,7 +215,10 @@ pub(super) fn push_locked(
             &datagram.payload,
             MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
         ) {
-            Ok(_) => queue.in_kernel = (!queue.connected).then_some(datagram.from),
+            Ok(_) => {
+                let told = !queue.connected || state.sockets.wants_control(socket);
+                queue.in_kernel = told.then_some(known);
+            }
             Err(Kernel::EAGAIN | Kernel::ENOBUFS | Kernel::EINTR) => {
                 queue.held = Some(datagram);
                 return;
@@ -214,6 +226,14 @@ pub(super) fn push_locked(
             // A is gone; the sweep closes the socket.
             Err(_) => return,
         }
+    }
+}
+
+/// A datagram without its payload.
+fn described(datagram: &Datagram) -> Datagram {
+    Datagram {
+        payload: Vec::new(),
+        ..*datagram
     }
 }
 

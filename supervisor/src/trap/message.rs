@@ -3,6 +3,7 @@
 
 use super::Call;
 use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::ControlMessage;
 
 /// UIO_MAXIOV.
 const MAX_SEGMENTS: u64 = 1024;
@@ -69,6 +70,8 @@ pub struct Header {
     pub name_len: u32,
     /// msg_iov, checked.
     pub buffers: Buffers,
+    /// msg_control, 0 for none.
+    pub control: u64,
     /// msg_controllen.
     pub control_len: u64,
 }
@@ -108,6 +111,7 @@ impl Header {
             name: word(0),
             name_len,
             buffers: Buffers(buffers),
+            control: word(32),
             control_len: word(40),
         })
     }
@@ -118,12 +122,99 @@ impl Header {
         (self.name != 0).then_some((self.name, u64::from(self.name_len)))
     }
 
-    /// Writes what recvmsg reports: no control data, flags, length of the name.
-    pub fn report(&self, call: &Call, name_len: u32, flags: i32) -> Result<(), Errno> {
+    /// Writes what recvmsg reports: length of the name, control messages as far as there is room, flags.
+    pub fn report(
+        &self,
+        call: &Call,
+        name_len: u32,
+        flags: i32,
+        control: &[ControlMessage],
+    ) -> Result<(), Errno> {
+        let (bytes, cut) = encode_control(control, self.control_room());
+        call.write(self.control, &bytes)?;
+        let written = bytes.len() as u64;
+        let flags = if cut { flags | libc::MSG_CTRUNC } else { flags };
         call.write(self.at + 8, &name_len.to_ne_bytes())?;
-        call.write(self.at + 40, &0_u64.to_ne_bytes())?;
+        call.write(self.at + 40, &written.to_ne_bytes())?;
         call.write(self.at + 48, &flags.to_ne_bytes())
     }
+
+    /// The control messages of a sendmsg.
+    ///
+    /// Errors: EFAULT; EINVAL for a message that is longer than what there is; ENOBUFS for more than Linux takes.
+    pub fn control_messages(&self, call: &Call) -> Result<Vec<ControlMessage>, Errno> {
+        if self.control_len == 0 || self.control == 0 {
+            return Ok(Vec::new());
+        }
+        let length = usize::try_from(self.control_len)
+            .ok()
+            .filter(|&length| length <= MAX_CONTROL)
+            .ok_or(Errno::ENOBUFS)?;
+        let mut bytes = vec![0; length];
+        call.read(self.control, &mut bytes)?;
+        decode_control(&bytes)
+    }
+
+    fn control_room(&self) -> usize {
+        if self.control == 0 {
+            return 0;
+        }
+        usize::try_from(self.control_len)
+            .unwrap_or(0)
+            .min(MAX_CONTROL)
+    }
+}
+
+/// struct cmsghdr.
+const CONTROL_HEADER: usize = 16;
+/// Control data of one message (net.core.optmem_max of an untouched Linux is larger).
+const MAX_CONTROL: usize = 20_480;
+
+/// Lays messages out as put_cmsg of the kernel does: what does not fit is cut, and told.
+fn encode_control(messages: &[ControlMessage], room: usize) -> (Vec<u8>, bool) {
+    let mut out = Vec::new();
+    let mut cut = false;
+    for message in messages {
+        let left = room - out.len();
+        if left < CONTROL_HEADER {
+            return (out, true);
+        }
+        let wanted = CONTROL_HEADER + message.data.len();
+        let length = wanted.min(left);
+        cut |= length < wanted;
+        out.extend_from_slice(&(length as u64).to_ne_bytes());
+        out.extend_from_slice(&message.level.to_ne_bytes());
+        out.extend_from_slice(&message.kind.to_ne_bytes());
+        out.extend_from_slice(&message.data[..length - CONTROL_HEADER]);
+        out.resize(out.len().next_multiple_of(8).min(room), 0);
+    }
+    (out, cut)
+}
+
+/// Errors: EINVAL (`CMSG_OK` of the kernel).
+fn decode_control(mut rest: &[u8]) -> Result<Vec<ControlMessage>, Errno> {
+    let mut messages = Vec::new();
+    while rest.len() >= CONTROL_HEADER {
+        let length = usize::try_from(u64_at(rest, 0)).map_err(|_| Errno::EINVAL)?;
+        let message = rest.get(..length).filter(|_| length >= CONTROL_HEADER);
+        let message = message.ok_or(Errno::EINVAL)?;
+        let word = |at: usize| {
+            let bytes = [
+                message[at],
+                message[at + 1],
+                message[at + 2],
+                message[at + 3],
+            ];
+            i32::from_ne_bytes(bytes)
+        };
+        messages.push(ControlMessage {
+            level: word(8),
+            kind: word(12),
+            data: message[CONTROL_HEADER..].to_vec(),
+        });
+        rest = rest.get(length.next_multiple_of(8)..).unwrap_or_default();
+    }
+    Ok(messages)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -131,4 +222,53 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
         .get(at..at + 8)
         .and_then(|b| b.try_into().ok())
         .map_or(0, u64::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: i32, data: &[u8]) -> ControlMessage {
+        ControlMessage {
+            level: 41,
+            kind,
+            data: data.to_vec(),
+        }
+    }
+
+    #[test]
+    fn control_messages_round_trip() {
+        let all = [
+            message(50, &[7; 20]),
+            message(52, &[1, 0, 0, 0]),
+            message(1, &[]),
+        ];
+        let (bytes, cut) = encode_control(&all, 1000);
+        assert!(!cut);
+        assert_eq!(bytes.len(), 40 + 24 + 16);
+        assert_eq!(decode_control(&bytes), Ok(all.to_vec()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_told() {
+        let all = [message(50, &[7; 20]), message(52, &[1, 0, 0, 0])];
+        let (bytes, cut) = encode_control(&all, 40 + 18);
+        assert_eq!((bytes.len(), cut), (58, true));
+        assert_eq!(u64_at(&bytes, 40), 18);
+        let (bytes, cut) = encode_control(&all, 40 + 15);
+        assert_eq!((bytes.len(), cut), (40, true));
+        assert_eq!(encode_control(&all, 0), (Vec::new(), true));
+        assert_eq!(encode_control(&[], 0), (Vec::new(), false));
+    }
+
+    #[test]
+    fn lengths_that_cannot_be_are_refused() {
+        let (bytes, _) = encode_control(&[message(1, &[1; 4])], 100);
+        for length in [0_u64, 15, 25, u64::MAX] {
+            let mut wrong = bytes.clone();
+            wrong[..8].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(decode_control(&wrong), Err(Errno::EINVAL), "{length}");
+        }
+        assert_eq!(decode_control(&[1; 15]), Ok(Vec::new()));
+    }
 }

@@ -360,7 +360,7 @@ impl NetlinkReceive {
                     name_len = 12;
                 }
                 let cut = full > data.len();
-                header.report(call, name_len, if cut { libc::MSG_TRUNC } else { 0 })?;
+                header.report(call, name_len, if cut { libc::MSG_TRUNC } else { 0 }, &[])?;
                 if matches!(self.into, Into::FirstOfMany(_)) {
                     let n = u32::try_from(reported).unwrap_or(u32::MAX);
                     call.write(header.at + MULTI_LEN, &n.to_ne_bytes())?;

@@ -9,11 +9,13 @@ use crate::parked::{Parked, Waiting};
 use crate::sys::unix;
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{Kind, SocketId};
+use netcon_netstack::stack::Datagram;
 use nix::errno::Errno as Kernel;
 use nix::sys::socket::{MsgFlags, recv};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Largest datagram a stand-in can hold.
 const MAX_DATAGRAM: usize = 65_536;
@@ -92,6 +94,8 @@ struct Received {
     /// Length before it was cut.
     full: usize,
     from: Option<SocketAddr>,
+    /// What else is known of a datagram.
+    about: Option<Datagram>,
 }
 
 impl Receive {
@@ -195,6 +199,7 @@ impl Receive {
                     data,
                     full: n,
                     from: None,
+                    about: None,
                 }))
             }
             Err(Kernel::EAGAIN) => Ok(None),
@@ -217,10 +222,15 @@ impl Receive {
             match retry(|| recv(a.as_raw_fd(), &mut data, flags)) {
                 Ok(full) => {
                     data.truncate(full);
-                    let from = queue
-                        .in_kernel
-                        .or_else(|| self.network.lock().sockets.peer_address(self.socket).ok());
-                    break Some(Received { data, full, from });
+                    let about = queue.in_kernel.clone();
+                    let from = about.as_ref().map(|datagram| datagram.from);
+                    let peer = || self.network.lock().sockets.peer_address(self.socket).ok();
+                    break Some(Received {
+                        data,
+                        full,
+                        from: from.or_else(peer),
+                        about,
+                    });
                 }
                 // Nothing, or a native reader took it: the next one, if there is one.
                 Err(Kernel::EAGAIN) if again => {
@@ -270,14 +280,28 @@ impl Receive {
             name_len = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
         }
         let cut = self.kind == Kind::Datagram && message.full > message.data.len();
+        let control = message.about.as_ref().map_or_else(Vec::new, |datagram| {
+            self.network
+                .lock()
+                .sockets
+                .receive_control(self.socket, datagram, arrival(datagram))
+        });
         let urgent = self.kind == Kind::Stream && self.flags & libc::MSG_OOB != 0;
         let mut flags = if cut { libc::MSG_TRUNC } else { 0 };
         if urgent {
             flags |= libc::MSG_OOB;
         }
-        header.report(call, name_len, flags)?;
+        header.report(call, name_len, flags, &control)?;
         Ok(n)
     }
+}
+
+/// When a datagram came, since the Unix epoch.
+fn arrival(datagram: &Datagram) -> Duration {
+    let ago = datagram.at.map_or(Duration::ZERO, |at| {
+        clock::now().saturating_duration_since(at)
+    });
+    clock::unix().saturating_sub(ago)
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Kernel>) -> Result<T, Kernel> {

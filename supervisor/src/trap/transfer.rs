@@ -9,7 +9,7 @@ use crate::clock;
 use crate::parked::{Parked, Waiting};
 use crate::sys::{task, unix};
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::Kind;
+use netcon_netstack::sockets::{Kind, SendControl};
 use nix::errno::Errno as Kernel;
 use nix::sys::socket::{MsgFlags, send};
 use std::net::SocketAddr;
@@ -40,7 +40,8 @@ pub(super) fn send_to(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
             } else {
                 address::read(on.call, args[4], args[5]).and_then(destination)
             };
-            Verdict::from(to.and_then(|to| one_datagram(on, &buffers, to)))
+            let control = SendControl::default();
+            Verdict::from(to.and_then(|to| one_datagram(on, &buffers, to, &control)))
         }
     }
 }
@@ -153,19 +154,27 @@ fn datagram_message(on: &OnSocket<'_>, header: &Header) -> Result<i64, Errno> {
             u64::from(header.name_len),
         )?)?
     };
-    one_datagram(on, &header.buffers, to)
+    let messages = header.control_messages(on.call)?;
+    let control = if messages.is_empty() {
+        SendControl::default()
+    } else {
+        let family = on.entry.network.lock().sockets.family(on.entry.socket);
+        SendControl::parse(family.ok_or(Errno::EBADF)?, &messages)?
+    };
+    one_datagram(on, &header.buffers, to, &control)
 }
 
 fn one_datagram(
     on: &OnSocket<'_>,
     buffers: &Buffers,
     to: Option<SocketAddr>,
+    control: &SendControl,
 ) -> Result<i64, Errno> {
     if buffers.total() > MAX_DATAGRAM {
         return Err(Errno::EMSGSIZE);
     }
     let payload = buffers.gather(on.call, MAX_DATAGRAM)?;
-    let sent = datagram::transmit(on, to, &payload)?;
+    let sent = datagram::transmit(on, to, &payload, control)?;
     i64::try_from(sent).map_err(|_| Errno::EMSGSIZE)
 }
 

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use netcon_netstack::stack::{
-    DatagramId, Event, Failure, Families, FlowId, ListenerId, LocalAddr, Recv, Stack, TcpOptions,
+    DatagramId, DatagramProtocol, Event, Failure, Families, FlowId, ListenerId, LocalAddr, Recv,
+    SendOptions, Stack, TcpOptions,
 };
 
 use super::dice::mix;
@@ -261,11 +262,14 @@ impl Apps {
         for (at, flow) in self.flows.iter().enumerate() {
             for (end, node) in flow.plan.ends.into_iter().enumerate() {
                 if (node, flow.plan.net) == place {
-                    let id = scene.stack.datagram_open(LocalAddr {
-                        ip: None,
-                        families: Families::Both,
-                        port: numbered(FLOW_PORT, at),
-                    });
+                    let id = scene.stack.datagram_open(
+                        DatagramProtocol::Udp,
+                        LocalAddr {
+                            ip: None,
+                            families: Families::Both,
+                            port: numbered(FLOW_PORT, at),
+                        },
+                    );
                     self.by_datagram.insert((place, id), (at, end));
                 }
             }
@@ -661,9 +665,14 @@ impl Apps {
             };
             let to = SocketAddr::new(inside(plan.net, plan.ends[1], plan.v6), port);
             let from = inside(plan.net, plan.ends[0], plan.v6);
-            let sent = scene
-                .stack
-                .datagram_send(scene.instant, id, from, to, &payload, 64);
+            let sent = scene.stack.datagram_send(
+                scene.instant,
+                id,
+                from,
+                to,
+                &payload,
+                SendOptions::default(),
+            );
             if sent.is_ok() && !plan.closed {
                 flow.out[0].insert(number, payload.len());
             }
@@ -705,10 +714,14 @@ impl Apps {
             if plan.echo && end == 1 {
                 let answer = Self::payload(at, 1, number, plan.size);
                 let from = inside(plan.net, plan.ends[1], plan.v6);
-                let sent =
-                    scene
-                        .stack
-                        .datagram_send(scene.instant, id, from, expected_from, &answer, 64);
+                let sent = scene.stack.datagram_send(
+                    scene.instant,
+                    id,
+                    from,
+                    expected_from,
+                    &answer,
+                    SendOptions::default(),
+                );
                 if sent.is_ok() {
                     flow.out[1].insert(number, answer.len());
                 }

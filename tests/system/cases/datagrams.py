@@ -176,3 +176,72 @@ def dns_unreachable(w):
     program = w.context.compile("resolve.c", "-lresolv")
     result = w.b.run(program, "203.0.113.53", "www.example.test", timeout=4)
     contains(result.text, "error", "resolver outside")
+
+
+@test("udp-large", both=True, native=True)
+def large(w, family):
+    """Up to 65,507 bytes cross the network in fragments, both ways; one byte more, or where cutting is forbidden, is EMSGSIZE."""
+    address, other = w.a.addresses[family], w.b.addresses[family]
+    most = {4: 65507, 6: 65527}[family]
+    with agents(w.a, w.b) as (server, client):
+        server.do("u=datagram(%r,0);u.settimeout(5)" % address)
+        number = server.do("port(u)")
+        client.do("c=datagram(%r,0);c.settimeout(5);to=(%r,%d);import os" % (other, address, number))
+        for size in (1400, 1500, 9000, 40000, most):
+            client.do("sent=os.urandom(%d);n=c.sendto(sent,to)" % size)
+            server.do("d,a=u.recvfrom(70000);u.sendto(d[::-1],a)")
+            equal(client.do("c.recvfrom(70000)[0]==sent[::-1]"), True, "%d bytes there and back" % size)
+        equal(client.errno("c.sendto(bytes(%d),to)" % (most + 1)), "EMSGSIZE", "one byte more")
+        if not w.context.native:
+            level, name = {4: (0, 10), 6: (41, 23)}[family]
+            client.do("c.setsockopt(%d,%d,2)" % (level, name))
+            equal(client.errno("c.sendto(bytes(9000),to)"), "EMSGSIZE", "with path MTU discovery")
+            equal(client.do("c.sendto(bytes(1300),to)"), 1300, "what fits")
+
+
+@test("udp-control", both=True, native=True)
+def control(w, family):
+    """recvmsg tells destination, hop limit, traffic class and time; sendmsg sets them; a small buffer is MSG_CTRUNC."""
+    address, other = w.a.addresses[family], w.b.addresses[family]
+    level = {4: 0, 6: 41}[family]
+    asked = {4: ((0, 8), (0, 12), (0, 13)), 6: ((41, 49), (41, 51), (41, 66))}[family]
+    hops, traffic = {4: (2, 1), 6: (52, 67)}[family]
+    with agents(w.a, w.b) as (server, client):
+        server.do("u=datagram(%r,0);u.settimeout(5);import struct,socket,time" % address)
+        number = server.do("port(u)")
+        for option in asked + ((1, 35),):
+            server.do("u.setsockopt(%d,%d,1)" % option)
+        client.do("c=datagram(%r,0);to=(%r,%d);import struct" % (other, address, number))
+        message = "[(%d,%d,struct.pack('i',77)),(%d,%d,struct.pack('i',0x68))]" % (level, hops, level, traffic)
+        client.do("n=c.sendmsg([b'one'],%s,0,to)" % message)
+        client.do("n=c.sendto(b'two',to)")
+        for text, limit, mark in ((b"one", 77, 0x68), (b"two", 64, 0)):
+            server.do("d,c,f,a=u.recvmsg(100,1000);m={(l,k):v for l,k,v in c}")
+            equal(server.do("(d,f,a[0])"), (text, 0, other), "the datagram")
+            equal(server.do("struct.unpack('i',m[%d,%d])[0]" % (level, hops)), limit, "hop limit")
+            equal(server.do("m[%d,%d][0]" % (level, traffic)), mark, "traffic class")
+            equal(server.do("abs(time.time()-struct.unpack('qq',m[1,35])[0])<5"), True, "time")
+            where = {4: "socket.inet_ntoa(m[0,8][8:12])", 6: "socket.inet_ntop(10,m[41,50][:16])"}[family]
+            equal(server.do(where), address, "destination")
+        client.do("n=c.sendto(b'three',to)")
+        server.do("d,c,f,a=u.recvmsg(100,20)")
+        equal(server.do("bool(f&socket.MSG_CTRUNC)"), True, "MSG_CTRUNC")
+        wrong = "[(%d,%d,struct.pack('i',300))]" % (level, hops)
+        equal(client.errno("c.sendmsg([b'x'],%s,0,to)" % wrong), "EINVAL", "an impossible hop limit")
+
+
+@test("udp-lite", both=True)
+def lite(w, family):
+    """UDP-Lite: its own ports beside UDP's, coverage of the checksum."""
+    address = w.a.addresses[family]
+    kind = {4: 2, 6: 10}[family]
+    with agents(w.a, w.b) as (server, client):
+        server.do("import socket\nl=socket.socket(%d,2,136);l.bind((%r,7777));l.settimeout(5)" % (kind, address))
+        server.do("u=socket.socket(%d,2);u.bind((%r,7777));u.setblocking(False)" % (kind, address))
+        equal(server.do("(l.getsockopt(1,38),u.getsockopt(1,38))"), (136, 17), "SO_PROTOCOL")
+        client.do("import socket\nc=socket.socket(%d,2,136);c.setsockopt(136,10,12)" % kind)
+        equal(client.do("c.getsockopt(136,10)"), 12, "coverage")
+        equal(client.errno("socket.socket(%d,2).setsockopt(136,10,12)" % kind), "ENOPROTOOPT", "on UDP")
+        client.do("n=c.sendto(b'light',(%r,7777))" % address)
+        equal(server.do("l.recv(100)"), b"light", "UDP-Lite")
+        equal(server.errno("u.recv(100)"), "EAGAIN", "UDP on the same port")

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Control messages of datagram sockets (cmsg(3)): what recvmsg(2) tells beside a datagram, what sendmsg(2) asks for it
+//! (ip(7), ipv6(7), socket(7)).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::names::*;
+use super::state::Socket;
+use super::{Family, SocketId, Sockets};
+use crate::errno::Errno;
+use crate::interfaces::{LOOPBACK_INDEX, OVERLAY_INDEX};
+use crate::stack::Datagram;
+
+/// Types of messages whose option has another number.
+const IPV6_PKTINFO: i32 = 50;
+const IPV6_HOPLIMIT: i32 = 52;
+/// SCM_RIGHTS, SCM_CREDENTIALS: level SOL_SOCKET, of AF_UNIX only.
+const SCM_RIGHTS: i32 = 1;
+const SCM_CREDENTIALS: i32 = 2;
+
+/// One control message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlMessage {
+    /// cmsg_level.
+    pub level: i32,
+    /// cmsg_type.
+    pub kind: i32,
+    /// What follows the header.
+    pub data: Vec<u8>,
+}
+
+/// What sendmsg(2) asks for one datagram.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendControl {
+    /// IP_PKTINFO, IPV6_PKTINFO: the source address.
+    pub source: Option<IpAddr>,
+    /// IP_TTL, IPV6_HOPLIMIT.
+    pub hop_limit: Option<u8>,
+    /// IP_TOS, IPV6_TCLASS.
+    pub traffic_class: Option<u8>,
+    /// IPV6_DONTFRAG.
+    pub whole: Option<bool>,
+}
+
+impl SendControl {
+    /// Reads the messages of a sendmsg(2) on a datagram socket of that family.
+    ///
+    /// # Errors
+    /// EINVAL: of a level that is looked at, but not known, or a value that cannot be. EPERM: SO_MARK. ENODEV: no such interface.
+    pub fn parse(family: Family, messages: &[ControlMessage]) -> Result<Self, Errno> {
+        let mut control = Self::default();
+        for message in messages {
+            match (message.level, family) {
+                (SOL_SOCKET, _) => of_socket(message)?,
+                (SOL_IP, Family::V4) => control.take_v4(message)?,
+                (SOL_IPV6, Family::V6) => control.take_v6(message)?,
+                // A mapped destination is sent by the IPv4 half of the socket.
+                (SOL_IP, Family::V6) => control.take_v4(message)?,
+                // Linux skips what is another protocol's.
+                _ => {}
+            }
+        }
+        Ok(control)
+    }
+
+    fn take_v4(&mut self, message: &ControlMessage) -> Result<(), Errno> {
+        match message.kind {
+            IP_PKTINFO => {
+                let data = exactly::<12>(&message.data)?;
+                interface(i32::from_ne_bytes([data[0], data[1], data[2], data[3]]))?;
+                let source = Ipv4Addr::new(data[4], data[5], data[6], data[7]);
+                self.source = (!source.is_unspecified()).then_some(source.into());
+            }
+            IP_TTL => self.hop_limit = Some(number(message, 1..=255)?),
+            IP_TOS => {
+                // One byte is enough.
+                self.traffic_class = Some(match message.data.as_slice() {
+                    [byte] => *byte,
+                    _ => number(message, 0..=255)?,
+                });
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+
+    fn take_v6(&mut self, message: &ControlMessage) -> Result<(), Errno> {
+        // -1 stands for the socket's own value.
+        let own = message.data == (-1_i32).to_ne_bytes();
+        match message.kind {
+            IPV6_PKTINFO | IPV6_2292PKTINFO => {
+                let data = exactly::<20>(&message.data)?;
+                let index = [data[16], data[17], data[18], data[19]];
+                interface(i32::from_ne_bytes(index))?;
+                let mut octets = [0; 16];
+                octets.copy_from_slice(&data[..16]);
+                let source = Ipv6Addr::from(octets);
+                self.source =
+                    (!source.is_unspecified()).then_some(IpAddr::V6(source).to_canonical());
+            }
+            IPV6_HOPLIMIT | IPV6_2292HOPLIMIT if own => {}
+            IPV6_TCLASS if own => {}
+            IPV6_HOPLIMIT | IPV6_2292HOPLIMIT => self.hop_limit = Some(number(message, 0..=255)?),
+            IPV6_TCLASS => self.traffic_class = Some(number(message, 0..=255)?),
+            IPV6_DONTFRAG => self.whole = Some(number(message, 0..=1)? != 0),
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+}
+
+impl Sockets {
+    /// Whether recvmsg(2) on a datagram socket is to tell anything beside the datagram.
+    #[must_use]
+    pub fn wants_control(&self, id: SocketId) -> bool {
+        self.sockets.get(&id).is_some_and(|socket| {
+            ASKED
+                .iter()
+                .any(|&(level, name)| socket.options.is_on(level, name))
+        })
+    }
+
+    /// What recvmsg(2) tells beside `datagram`, in Linux' order. `stamp`: when it came, since the Unix epoch.
+    #[must_use]
+    pub fn receive_control(
+        &self,
+        id: SocketId,
+        datagram: &Datagram,
+        stamp: Duration,
+    ) -> Vec<ControlMessage> {
+        let Some(socket) = self.sockets.get(&id) else {
+            return Vec::new();
+        };
+        let mut told = Told {
+            socket,
+            messages: Vec::new(),
+        };
+        told.stamp(stamp);
+        let to = datagram.to.ip().to_canonical();
+        let local = self.stack.is_local(datagram.from.ip().to_canonical());
+        let index = if local { LOOPBACK_INDEX } else { OVERLAY_INDEX };
+        if socket.family == Family::V6 {
+            told.v6_address(datagram, index);
+        }
+        match (to, socket.family) {
+            (IpAddr::V4(ip), _) => told.v4(datagram, ip, index),
+            (IpAddr::V6(_), Family::V6) => told.v6(datagram),
+            (IpAddr::V6(_), Family::V4) => {}
+        }
+        told.messages
+    }
+}
+
+/// Options that make recvmsg(2) tell something.
+const ASKED: &[(i32, i32)] = &[
+    (SOL_SOCKET, SO_TIMESTAMP),
+    (SOL_SOCKET, SO_TIMESTAMPNS),
+    (SOL_SOCKET, SO_TIMESTAMP_NEW),
+    (SOL_SOCKET, SO_TIMESTAMPNS_NEW),
+    (SOL_IP, IP_PKTINFO),
+    (SOL_IP, IP_RECVTTL),
+    (SOL_IP, IP_RECVTOS),
+    (SOL_IP, IP_RECVORIGDSTADDR),
+    (SOL_IPV6, IPV6_RECVPKTINFO),
+    (SOL_IPV6, IPV6_2292PKTINFO),
+    (SOL_IPV6, IPV6_RECVHOPLIMIT),
+    (SOL_IPV6, IPV6_2292HOPLIMIT),
+    (SOL_IPV6, IPV6_RECVTCLASS),
+    (SOL_IPV6, IPV6_RECVORIGDSTADDR),
+];
+
+impl Socket {
+    /// Whether the time a datagram came is asked for.
+    pub(super) fn wants_stamp(&self) -> bool {
+        ASKED[..4]
+            .iter()
+            .any(|&(level, name)| self.options.is_on(level, name))
+    }
+}
+
+/// Messages as they are collected.
+struct Told<'a> {
+    socket: &'a Socket,
+    messages: Vec<ControlMessage>,
+}
+
+impl Told<'_> {
+    fn asked(&self, level: i32, name: i32) -> bool {
+        self.socket.options.is_on(level, name)
+    }
+
+    fn tell(&mut self, level: i32, kind: i32, data: &[u8]) {
+        self.messages.push(ControlMessage {
+            level,
+            kind,
+            data: data.to_vec(),
+        });
+    }
+
+    /// The nanosecond form wins where both are asked for.
+    fn stamp(&mut self, at: Duration) {
+        let pair = |part: u32| [at.as_secs().to_ne_bytes(), u64::from(part).to_ne_bytes()].concat();
+        for (name, part) in [
+            (SO_TIMESTAMPNS_NEW, at.subsec_nanos()),
+            (SO_TIMESTAMPNS, at.subsec_nanos()),
+            (SO_TIMESTAMP_NEW, at.subsec_micros()),
+            (SO_TIMESTAMP, at.subsec_micros()),
+        ] {
+            if self.asked(SOL_SOCKET, name) {
+                self.tell(SOL_SOCKET, name, &pair(part));
+                return;
+            }
+        }
+    }
+
+    /// IPV6_PKTINFO, also for an IPv4 datagram: its address is mapped.
+    fn v6_address(&mut self, datagram: &Datagram, index: u32) {
+        let octets = match datagram.to.ip() {
+            IpAddr::V6(ip) => ip.octets(),
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        };
+        let data = [octets.as_slice(), &index.to_ne_bytes()].concat();
+        for (name, kind) in [
+            (IPV6_RECVPKTINFO, IPV6_PKTINFO),
+            (IPV6_2292PKTINFO, IPV6_2292PKTINFO),
+        ] {
+            if self.asked(SOL_IPV6, name) {
+                self.tell(SOL_IPV6, kind, &data);
+            }
+        }
+    }
+
+    fn v4(&mut self, datagram: &Datagram, to: Ipv4Addr, index: u32) {
+        if self.asked(SOL_IP, IP_PKTINFO) {
+            let data = [index.to_ne_bytes(), to.octets(), to.octets()].concat();
+            self.tell(SOL_IP, IP_PKTINFO, &data);
+        }
+        if self.asked(SOL_IP, IP_RECVTTL) {
+            let ttl = i32::from(datagram.hop_limit);
+            self.tell(SOL_IP, IP_TTL, &ttl.to_ne_bytes());
+        }
+        if self.asked(SOL_IP, IP_RECVTOS) {
+            self.tell(SOL_IP, IP_TOS, &[datagram.traffic_class]);
+        }
+        if self.asked(SOL_IP, IP_RECVORIGDSTADDR) {
+            let port = datagram.to.port().to_be_bytes();
+            let data = [&2_u16.to_ne_bytes(), &port, to.octets().as_slice(), &[0; 8]].concat();
+            self.tell(SOL_IP, IP_RECVORIGDSTADDR, &data);
+        }
+    }
+
+    fn v6(&mut self, datagram: &Datagram) {
+        let hops = i32::from(datagram.hop_limit).to_ne_bytes();
+        if self.asked(SOL_IPV6, IPV6_RECVHOPLIMIT) {
+            self.tell(SOL_IPV6, IPV6_HOPLIMIT, &hops);
+        }
+        if self.asked(SOL_IPV6, IPV6_RECVTCLASS) {
+            let class = i32::from(datagram.traffic_class);
+            self.tell(SOL_IPV6, IPV6_TCLASS, &class.to_ne_bytes());
+        }
+        if self.asked(SOL_IPV6, IPV6_2292HOPLIMIT) {
+            self.tell(SOL_IPV6, IPV6_2292HOPLIMIT, &hops);
+        }
+        if self.asked(SOL_IPV6, IPV6_RECVORIGDSTADDR)
+            && let SocketAddr::V6(to) = datagram.to
+        {
+            let port = to.port().to_be_bytes();
+            let octets = to.ip().octets();
+            let data = [
+                &10_u16.to_ne_bytes(),
+                port.as_slice(),
+                &[0; 4],
+                &octets,
+                &[0; 4],
+            ]
+            .concat();
+            self.tell(SOL_IPV6, IPV6_RECVORIGDSTADDR, &data);
+        }
+    }
+}
+
+/// Level SOL_SOCKET (`__sock_cmsg_send`).
+const fn of_socket(message: &ControlMessage) -> Result<(), Errno> {
+    match message.kind {
+        SCM_RIGHTS | SCM_CREDENTIALS => Ok(()),
+        SO_TIMESTAMPING | SO_TIMESTAMPING_NEW if message.data.len() == 4 => Ok(()),
+        SO_MARK => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The interface a datagram is to leave by; 0: any.
+const fn interface(index: i32) -> Result<(), Errno> {
+    match index {
+        0..=2 => Ok(()),
+        _ => Err(Errno::ENODEV),
+    }
+}
+
+fn exactly<const N: usize>(data: &[u8]) -> Result<[u8; N], Errno> {
+    data.get(..N)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(Errno::EINVAL)
+}
+
+fn number(message: &ControlMessage, range: std::ops::RangeInclusive<i32>) -> Result<u8, Errno> {
+    let value = <[u8; 4]>::try_from(message.data.as_slice())
+        .map(i32::from_ne_bytes)
+        .map_err(|_| Errno::EINVAL)?;
+    if !range.contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    u8::try_from(value).map_err(|_| Errno::EINVAL)
+}
