@@ -250,12 +250,13 @@ def main():
     parser.add_argument("--bin", required=True, type=pathlib.Path)
     parser.add_argument("--out", required=True, type=pathlib.Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--relay", metavar="RULE", help="between the supervisors a bad network: a rule of netcon-relay (docs/relay.md)")
     parser.add_argument("--only", help="lanes to measure, separated by commas (loopback, netcon, same-host, wireguard-go)")
     options = parser.parse_args()
     wanted = options.only.split(",") if options.only else ["loopback", "netcon", "same-host", "wireguard-go"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
-    found = {"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "versions": versions(options.bin), "lanes": {}, "skipped": {}}
+    found = {"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "versions": versions(options.bin), "relay": options.relay, "lanes": {}, "skipped": {}}
     context = Context(options.bin, False, False, False)
     world = pair = None
     try:
@@ -265,7 +266,7 @@ def main():
             found["lanes"][lane.name] = measure.all(lane)
         if "netcon" in wanted or "same-host" in wanted:
             try:
-                world = World(context, "bench")
+                world = World(context, "bench", options.relay)
             except (Failed, OSError) as failure:
                 found["lanes"]["netcon"] = {"failed": {"start": str(failure)}}
                 print("  netcon: %s" % failure)
@@ -277,6 +278,8 @@ def main():
                 found["start_up"] = measure.start_up(world)
             except Failed as failure:
                 found["lanes"]["netcon"].setdefault("failed", {})["start_up"] = str(failure)
+            if world.relay:
+                print("relay: %s" % json.dumps(world.relay.counts()))
             world.close()
         if "wireguard-go" in wanted:
             if not context.root:

@@ -32,8 +32,8 @@ class Cell:
         self.started, self.tunnels = [], []
         self.us = Side(self, label)
         self.us.addresses = {family: pair[0] for family, pair in INNER.items()}
-        self.host = self.namespace("exec sleep infinity")
-        self.peer = self.namespace("mount -t tmpfs tmpfs /run && exec sleep infinity")
+        self.host = self.namespace("true")
+        self.peer = self.namespace("mount -t tmpfs tmpfs /run")
         self.cable()
         self.us.prefix = [
             *self.inside(self.host),
@@ -53,8 +53,9 @@ class Cell:
         self.started.append(process)
         return process
 
-    def namespace(self, script):
-        command = ["unshare", "--net", "--mount", "--", "sh", "-c", "ip link set lo up && echo ready && " + script]
+    def namespace(self, prepare):
+        script = "ip link set lo up && %s && echo ready && exec sleep infinity" % prepare
+        command = ["unshare", "--net", "--mount", "--", "sh", "-c", script]
         holder = self.keep(self.context.start(command, privileged=True, name=self.label + "-namespace"))
         eventually(lambda: "ready" in holder.output() or not holder.alive(), 10, "a network namespace")
         if not holder.alive():
@@ -159,7 +160,7 @@ class Cell:
         program = self.start(*self.kind.command(device), env=self.kind.environment, name=self.kind.name)
         eventually(lambda: self.command("wg", "show", device).code == 0 or not program.alive(), 15, self.kind.name)
         if not program.alive():
-            raise Skip("%s does not start: %s" % (self.kind.name, shorten(program.output())))
+            raise Failed("%s does not start: %s" % (self.kind.name, shorten(program.output())))
         text = "[Interface]\nPrivateKey = %s\nListenPort = %d\n" % (key[0], port)
         text += section(public_key or self.our_key[1], endpoint, psk, "10.77.0.0/24, fd77::/64")
         self.command("wg", "setconf", device, "/dev/stdin", input=text.encode()).ok()

@@ -23,8 +23,8 @@ class Tunnel(World):
         missing = [p for p in needed if not shutil.which(p, path=context.environment()["PATH"])]
         if missing:
             raise Skip("not installed: " + " ".join(missing))
-        self.host = self.namespace("sleep 3600")
-        self.peer = self.namespace("mount -t tmpfs tmpfs /run && exec sleep 3600")
+        self.host = self.namespace("true")
+        self.peer = self.namespace("mount -t tmpfs tmpfs /run")
         self.background += [self.host.pid, self.peer.pid]
         self.cable()
         self.a.prefix = [
@@ -39,9 +39,10 @@ class Tunnel(World):
         self.addresses = {}
         self.attach()
 
-    def namespace(self, script):
+    def namespace(self, prepare):
         """A process that holds a network and a mount namespace; both vanish with it."""
-        command = ["unshare", "--net", "--mount", "--", "sh", "-c", "ip link set lo up && echo ready && " + script]
+        script = "ip link set lo up && %s && echo ready && exec sleep 3600" % prepare
+        command = ["unshare", "--net", "--mount", "--", "sh", "-c", script]
         holder = self.context.start(command, privileged=True, name="namespace")
         try:
             eventually(lambda: "ready" in holder.output() or not holder.alive(), 5, "a network namespace")
