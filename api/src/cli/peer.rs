@@ -281,7 +281,8 @@ fn list(all: &Vec<Peer>) -> Screen {
         "RECEIVED",
         "SENT",
     ])
-    .right(&[4, 5]);
+    .right(&[4, 5])
+    .whole(&[2]);
     for peer in all {
         let handshake = peer.last_handshake.map_or_else(
             || "never".to_owned(),

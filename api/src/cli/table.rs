@@ -20,6 +20,8 @@ pub(super) struct Table {
     right: &'static [usize],
     /// The column that holds sentences: they go on in the next line at any blank.
     prose: Option<usize>,
+    /// Columns that are cut last: half an address is none.
+    whole: &'static [usize],
 }
 
 /// What stands in one place of a table.
@@ -66,12 +68,18 @@ impl Table {
             rows: vec![headings.iter().map(heading).collect()],
             right: &[],
             prose: None,
+            whole: &[],
         }
     }
 
     /// With the content of these columns, counted from 0, at the right.
     pub(super) fn right(self, right: &'static [usize]) -> Self {
         Self { right, ..self }
+    }
+
+    /// With these columns, counted from 0, cut last.
+    pub(super) fn whole(self, whole: &'static [usize]) -> Self {
+        Self { whole, ..self }
     }
 
     /// With sentences in this column, counted from 0.
@@ -105,6 +113,9 @@ impl Table {
             let floor = |column: usize| {
                 if self.prose == Some(column) {
                     return NARROWEST;
+                }
+                if self.whole.contains(&column) {
+                    return width(column);
                 }
                 let cells = self.rows.iter().filter_map(|row| row.get(column));
                 let lists = cells.filter(|cell| cell.text.contains(LIST));
@@ -278,6 +289,20 @@ mod tests {
             "NAME  ADDRE…  N\na     10.77.  1\n      0.1/24\n      ,\n      fd77::\n      1/64\nb     äöü     22\n"
         );
         assert_eq!(plain(&Table::new(&[]), Some(0)), "\n");
+    }
+
+    #[test]
+    fn what_is_kept_whole_is_cut_after_the_others() {
+        let mut table = Table::new(&["KEY", "ENDPOINT"]).whole(&[1]);
+        table.row(["kkkkkkkkkkkkkkkkkkkkkkkk", "192.0.2.7:51820"]);
+        assert_eq!(
+            plain(&table, Some(30)),
+            "KEY            ENDPOINT\nkkkkkkkkkkkk…  192.0.2.7:51820\n"
+        );
+        assert_eq!(
+            plain(&table, Some(20)),
+            "KEY        ENDPOINT\nkkkkkkkk…  192.0.2…\n"
+        );
     }
 
     #[test]
