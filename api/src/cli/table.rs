@@ -301,7 +301,7 @@ mod tests {
         );
         assert_eq!(
             plain(&table, Some(20)),
-            "KEY        ENDPOINT\nkkkkkkkk…  192.0.2…\n"
+            "KEY        ENDPOINT\nkkkkkkkk…  192.0.2.…\n"
         );
     }
 
