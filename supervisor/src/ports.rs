@@ -40,11 +40,11 @@ pub fn bind_udp(wanted: u16) -> io::Result<Udp> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-/// The loopback listeners for HTTP that could be had, and a sentence for each that could not.
+/// The loopback listeners for HTTP that could be had, and a sentence about those that could not.
 #[must_use]
-pub fn bind_http(port: u16) -> (Vec<TcpListener>, Vec<String>) {
+pub fn bind_http(port: u16) -> (Vec<TcpListener>, Option<String>) {
     let mut listeners = Vec::new();
-    let mut complaints = Vec::new();
+    let mut refused = Vec::new();
     for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
         let address = SocketAddr::new(address, port);
         match TcpListener::bind(address) {
@@ -52,12 +52,16 @@ pub fn bind_http(port: u16) -> (Vec<TcpListener>, Vec<String>) {
             Err(error) if address.is_ipv6() && !is_busy(&error) => {
                 tracing::debug!(%error, "no IPv6 loopback");
             }
-            Err(error) => complaints.push(format!(
-                "HTTP is not served on {address} ({error}); the unix socket serves it."
-            )),
+            Err(error) => refused.push(format!("{address} ({error})")),
         }
     }
-    (listeners, complaints)
+    let complaint = (!refused.is_empty()).then(|| {
+        format!(
+            "HTTP is not served on {}; the unix socket serves it.",
+            refused.join(" and ")
+        )
+    });
+    (listeners, complaint)
 }
 
 fn is_busy(error: &io::Error) -> bool {
@@ -118,7 +122,7 @@ mod tests {
     fn busy_http_is_a_sentence() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let (_, complaints) = bind_http(port);
-        assert!(complaints[0].contains(&format!("127.0.0.1:{port}")));
+        let (_, complaint) = bind_http(port);
+        assert!(complaint.unwrap().contains(&format!("127.0.0.1:{port}")));
     }
 }

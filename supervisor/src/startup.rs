@@ -86,8 +86,8 @@ pub fn run(
         );
     }
     let udp_port = udp.port;
-    let (listeners, complaints) = ports::bind_http(args.port);
-    for complaint in complaints {
+    let (listeners, complaint) = ports::bind_http(args.port);
+    if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
 
