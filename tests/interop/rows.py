@@ -356,3 +356,15 @@ def loss(cell, options, way):
     cell.talk(way, size=20_000, timeout=100)
     counts = relay.counts()
     true(counts["up"]["lost"] + counts["down"]["lost"] > 0, "nothing was lost: %s" % counts)
+
+
+@each_way("narrow", outers=(4, 6))
+def narrow(cell, options, way):
+    """The cable carries 1400 bytes, then 1290: connections on it adapt, and what cannot be smaller is fragmented."""
+    meet(cell, way)
+    for mtu in (1400, 1290):
+        for run in (cell.host_command, cell.command):
+            run("ip", "link", "set", "cable", "mtu", mtu).ok()
+        cell.talk(way, timeout=40)
+        cell.talk("in" if way == "out" else "out", timeout=40)
+    true("the path to a peer is narrow" in cell.us.supervisor.output(), "the supervisor has not noticed")
