@@ -186,7 +186,29 @@ impl State {
             Role::Linked(flow) => {
                 self.links.remove(&flow);
             }
-            Role::Listening(listening) => self.reset_waiting(now, listening),
+            Role::Listening(listening) => {
+                self.reset_waiting(now, listening);
+                // Those that wait in A, too: nobody can take them any more.
+                let waiting: Vec<(SocketId, Option<FlowId>)> = self
+                    .carriers
+                    .iter()
+                    .filter(|(_, c)| c.inode.is_none() && c.origin == Some(socket))
+                    .map(|(&id, c)| match c.role {
+                        Role::Linked(flow) => (id, Some(flow)),
+                        Role::Idle
+                        | Role::Connecting(_)
+                        | Role::Listening(_)
+                        | Role::Datagram(_) => (id, None),
+                    })
+                    .collect();
+                for (id, flow) in waiting {
+                    if let Some(flow) = flow {
+                        self.links.remove(&flow);
+                    }
+                    self.carriers.remove(&id);
+                    self.sockets.close(now, id, CloseHow::Reset);
+                }
+            }
         }
     }
 
@@ -243,6 +265,8 @@ pub struct Carrier {
     pub shut_read: bool,
     /// shutdown(SHUT_WR) was called on a stream.
     pub shut_write: bool,
+    /// A carries the error of a reset itself: who reads it there has taken it.
+    pub reset_shown: bool,
     /// What the supervisor holds of it.
     pub role: Role,
 }

@@ -48,6 +48,7 @@ pub enum Waiting {
         socket: SocketId,
         flow: FlowId,
         fd: i32,
+        begun: bool,
     },
     /// A connection in a listener.
     Accept(Accept),
@@ -303,6 +304,7 @@ impl Attendant<'_> {
                 socket,
                 flow,
                 fd,
+                begun: _,
             } => {
                 match trap::finish_connect(
                     self.node,
@@ -430,10 +432,16 @@ impl Attendant<'_> {
                 network,
                 socket,
                 fd,
+                begun,
                 ..
             } => {
                 trap::interrupt_connect(self.node, &parked.call, network, *socket, &parked.a, *fd);
-                Verdict::Fail(Errno::EINPROGRESS)
+                // An attempt of this call, or of an earlier one.
+                Verdict::Fail(if *begun {
+                    Errno::EINPROGRESS
+                } else {
+                    Errno::EALREADY
+                })
             }
             Waiting::Send(send) => Verdict::from(send.so_far()),
             Waiting::Accept(_) | Waiting::Receive(_) | Waiting::Netlink(_) => {

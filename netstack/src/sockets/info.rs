@@ -16,8 +16,9 @@ use crate::stack::{DatagramProtocol, PacketEnds, Stack, TcpState};
 const TCP_INFO_LEN: usize = 280;
 /// Maximum segment size before anything is known (RFC 9293 §3.7.1), bytes.
 const MSS_DEFAULT: usize = 536;
-/// MTU of the loopback, bytes.
+/// MTU of the loopback as IPv4 and IPv6 take it, bytes.
 const LOOPBACK_MTU: usize = 65_535;
+const LOOPBACK_MTU_V6: usize = 65_536;
 
 /// One socket for tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +184,11 @@ pub(super) fn option_of_state(
 ) -> Option<Result<OptionValue, Errno>> {
     let stream = matches!(socket.body, Body::Stream(_));
     let mtu = if socket.peer().is_some_and(|peer| stack.is_local(peer.ip())) {
-        LOOPBACK_MTU
+        if socket.peer_is_v6() {
+            LOOPBACK_MTU_V6
+        } else {
+            LOOPBACK_MTU
+        }
     } else {
         mtu
     };
@@ -240,7 +245,12 @@ pub(super) fn option_of_state(
 fn segment(socket: &Socket, mtu: usize) -> usize {
     let headers = if socket.peer_is_v6() { 60 } else { 40 };
     let wanted = usize::try_from(socket.options.value(SOL_TCP, TCP_MAXSEG)).unwrap_or(0);
-    let most = mtu.saturating_sub(headers);
+    let most = if mtu >= LOOPBACK_MTU {
+        // Half of the window that Linux's loopback opens with (tcp_bound_to_half_wnd).
+        if socket.peer_is_v6() { 32_732 } else { 32_741 }
+    } else {
+        mtu.saturating_sub(headers)
+    };
     if wanted == 0 { most } else { most.min(wanted) }
 }
 

@@ -40,7 +40,8 @@ pub use self::stream::{Connect, Listen, Shutdown};
 
 use self::address::{AF_INET, AF_INET6, present_bound};
 use self::names::{
-    IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_IPV6, SOL_SOCKET,
+    IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_IPV6, SOL_SOCKET, SOL_TCP,
+    TCP_MAXSEG,
 };
 use self::options::Options;
 use self::ports::{Claim, Ports, Random, Transport};
@@ -318,6 +319,10 @@ impl Sockets {
     ) -> Result<(), Errno> {
         let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
         socket.may_set(level, name)?;
+        if (level, name) == (SOL_TCP, TCP_MAXSEG) && socket.peer().is_some() {
+            // It counts when a connection is made: one that exists keeps its size.
+            return socket.options.clone().set(level, name, value);
+        }
         let shares = level == SOL_SOCKET && (name == SO_REUSEADDR || name == SO_REUSEPORT);
         if shares {
             self.forget_claim(id);
@@ -514,6 +519,7 @@ fn kind_of(family: Family, ty: i32, protocol: i32) -> Result<(Kind, DatagramProt
     const SOCK_STREAM: i32 = 1;
     const SOCK_DGRAM: i32 = 2;
     const SOCK_RAW: i32 = 3;
+    const SOCK_PACKET: i32 = 10;
     const SOCK_MAX: i32 = 11;
     const IPPROTO_ICMP: i32 = 1;
     const IPPROTO_TCP: i32 = 6;
@@ -521,6 +527,10 @@ fn kind_of(family: Family, ty: i32, protocol: i32) -> Result<(Kind, DatagramProt
     const IPPROTO_ICMPV6: i32 = 58;
     const IPPROTO_UDPLITE: i32 = 136;
     const IPPROTO_MAX: i32 = 263;
+    if family == Family::V4 && ty == SOCK_PACKET {
+        // Taken for AF_PACKET (socket(2)).
+        return Err(Errno::EPERM);
+    }
     if !(0..SOCK_MAX).contains(&ty) || !(0..IPPROTO_MAX).contains(&protocol) {
         return Err(Errno::EINVAL);
     }

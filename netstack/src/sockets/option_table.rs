@@ -245,7 +245,7 @@ pub(super) static TABLE: &[Row] = &[
         0,
         Range(i32::MIN, MAX, INVALID),
     ),
-    row(SOL_TCP, TCP_SAVE_SYN, Stream, 0, Range(0, 1, INVALID)),
+    row(SOL_TCP, TCP_SAVE_SYN, Stream, 0, Range(0, 2, INVALID)),
     row(
         SOL_TCP,
         TCP_FASTOPEN_CONNECT,
@@ -293,6 +293,7 @@ pub(super) static TABLE: &[Row] = &[
     row(SOL_IPV6, IPV6_RECVERR, Any, 0, Flag),
     row(SOL_IPV6, IPV6_V6ONLY, Any, 0, Flag),
     row(SOL_IPV6, IPV6_MULTICAST_ALL, Any, 1, Flag),
+    row(SOL_IPV6, IPV6_ROUTER_ALERT_ISOLATE, Any, 0, Flag),
     row(SOL_IPV6, IPV6_RECVERR_RFC4884, Any, 0, Range(0, 1, INVALID)),
     row(SOL_IPV6, IPV6_FLOWINFO_SEND, Any, 0, Flag),
     row(SOL_IPV6, IPV6_IPSEC_POLICY, Any, 0, Absent(Errno::EPERM)),

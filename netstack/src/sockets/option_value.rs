@@ -9,7 +9,9 @@ use crate::errno::Errno;
 pub struct OptionValue(Vec<u8>);
 
 impl OptionValue {
-    pub(crate) fn int(value: i32) -> Self {
+    /// An `int`.
+    #[must_use]
+    pub fn int(value: i32) -> Self {
         Self(value.to_ne_bytes().to_vec())
     }
 

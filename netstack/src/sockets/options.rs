@@ -27,6 +27,13 @@ const BUFFER_MAX: i32 = 212_992;
 /// SOCK_MIN_RCVBUF and SOCK_MIN_SNDBUF (x86_64).
 const RCVBUF_MIN: i32 = 2_304;
 const SNDBUF_MIN: i32 = 4_608;
+/// IPV6_ADDR_PREFERENCES: temporary, public or either; care-of or home address; cryptographically generated or not.
+const PREFER_TEMPORARY: i32 = 0x1 | 0x2 | 0x100;
+const PREFER_HOME: i32 = 0x4 | 0x400;
+const PREFER_CGA: i32 = 0x8 | 0x800;
+const PREFER_DEFAULT: i32 = 0x100 | 0x400;
+/// struct tcp_md5sig, bytes.
+const MD5SIG_LEN: usize = 216;
 /// Longest interval between retransmissions that TCP_DEFER_ACCEPT counts with, seconds (TCP_RTO_MAX).
 const RTO_MAX: i32 = 120;
 
@@ -237,6 +244,35 @@ impl Options {
             return Err(Errno::ENOPROTOOPT);
         }
         match (level, name) {
+            // Everything but names is an int at least, whatever the option.
+            (SOL_SOCKET, _) if name != SO_BINDTODEVICE && value.len() < 4 => {
+                return Err(Errno::EINVAL);
+            }
+            (SOL_TCP, _)
+                if !matches!(name, TCP_CONGESTION | TCP_ULP | TCP_FASTOPEN_KEY)
+                    && value.len() < 4 =>
+            {
+                return Err(Errno::EINVAL);
+            }
+            (SOL_TCP, TCP_MD5SIG | TCP_MD5SIG_EXT) if value.len() < MD5SIG_LEN => {
+                return Err(Errno::EINVAL);
+            }
+            (SOL_TCP, TCP_THIN_DUPACK) => {
+                return match int_at(value, 0)? {
+                    0 | 1 => Ok(()),
+                    _ => Err(Errno::EINVAL),
+                };
+            }
+            (SOL_SOCKET, SO_BUSY_POLL_BUDGET) => {
+                return match int_at(value, 0)? {
+                    0 => Ok(()),
+                    1.. => Err(Errno::EPERM),
+                    _ => Err(Errno::EINVAL),
+                };
+            }
+            (SOL_SOCKET, SO_DETACH_REUSEPORT_BPF) => return Err(Errno::EINVAL),
+            // ip(7): of raw and datagram sockets.
+            (SOL_IP, IP_RECVFRAGSIZE) if self.kind == Kind::Stream => return Err(Errno::EINVAL),
             (SOL_SOCKET, SO_LINGER) => {
                 self.linger = (int_at(value, 0)?, int_at(value, 4)?);
                 self.linger.0 = i32::from(self.linger.0 != 0);
@@ -323,6 +359,33 @@ impl Options {
             }
             _ => {}
         }
+        match (level, name) {
+            // Memory is reserved in a memory cgroup only.
+            (SOL_SOCKET, SO_RESERVE_MEM) => {
+                return Err(if int_at(value, 0)? < 0 {
+                    Errno::EINVAL
+                } else {
+                    Errno::EOPNOTSUPP
+                });
+            }
+            // socket(7): once locked, only a privileged program unlocks.
+            (SOL_SOCKET, SO_LOCK_FILTER) if self.is_on(level, name) && int_at(value, 0)? == 0 => {
+                return Err(Errno::EPERM);
+            }
+            // ipv6(7): headers of every packet are for privileged programs; a routing header has a form of its own.
+            (SOL_IPV6, IPV6_HOPOPTS | IPV6_RTHDRDSTOPTS | IPV6_DSTOPTS) => {
+                return Err(Errno::EPERM);
+            }
+            (SOL_IPV6, IPV6_RTHDR | IPV6_PKTINFO) => return Err(Errno::EINVAL),
+            // What is too short for a number is 0.
+            (SOL_IPV6, IPV6_AUTOFLOWLABEL) if value.len() < 4 => {
+                self.ints.insert((level, name), 0);
+                return Ok(());
+            }
+            (SOL_IPV6, IPV6_PKTOPTIONS) => return Ok(()),
+            (SOL_IPV6, IPV6_ADDR_PREFERENCES) => return self.set_preferences(value),
+            _ => {}
+        }
         let row = find(self.kind, level, name).ok_or(Errno::ENOPROTOOPT)?;
         if let (SOL_IP | SOL_IPV6 | SOL_TCP, Absent(errno) | Refused(errno)) = (level, row.rule) {
             return Err(errno);
@@ -330,7 +393,8 @@ impl Options {
         let number = number(
             level,
             value,
-            matches!(row.rule, Flag | Ignored) && name != IP_FREEBIND,
+            matches!(row.rule, Flag | Ignored) && name != IP_FREEBIND
+                || matches!(name, IP_MTU_DISCOVER | IP_RECVERR_RFC4884),
         )?;
         let stored = match (level, name) {
             (SOL_IP, IP_TOS) => self.traffic_class(number & 255, self.value(level, name)),
@@ -343,6 +407,8 @@ impl Options {
             (SOL_TCP, TCP_LINGER2) if number < 0 => -1,
             (SOL_TCP, TCP_LINGER2) if number == 0 => row.default,
             (SOL_TCP, TCP_LINGER2) => number.min(120),
+            // The queue of a listener is no longer than net.core.somaxconn.
+            (SOL_TCP, TCP_FASTOPEN) if number >= 0 => number.min(4_096),
             (SOL_TCP, TCP_DEFER_ACCEPT) => whole_retransmissions(number),
             (SOL_UDPLITE, _) => match number {
                 0 => 0,
@@ -414,6 +480,24 @@ impl Options {
             (SOL_TCP, TCP_CONGESTION) => {
                 OptionValue::bytes(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec())
             }
+            (SOL_SOCKET, SO_RESERVE_MEM) | (SOL_IP, IP_RECVFRAGSIZE)
+                if self.kind == Kind::Stream || name == SO_RESERVE_MEM =>
+            {
+                OptionValue::int(0)
+            }
+            // An IPv6 socket keeps its own (ipv6(7), IPV6_MULTICAST_ALL).
+            (SOL_IP, IP_MULTICAST_ALL)
+                if self.family == Family::V6 && !self.ints.contains_key(&(level, name)) =>
+            {
+                OptionValue::int(0)
+            }
+            (SOL_IPV6, IPV6_ADDR_PREFERENCES) => OptionValue::int(self.preferences()),
+            (SOL_IPV6, IPV6_HOPOPTS | IPV6_RTHDRDSTOPTS | IPV6_RTHDR | IPV6_DSTOPTS) => {
+                OptionValue::bytes(Vec::new())
+            }
+            (SOL_IPV6, IPV6_PKTOPTIONS) if self.kind == Kind::Stream => {
+                OptionValue::bytes(Vec::new())
+            }
             (SOL_TCP, TCP_ULP | TCP_SAVED_SYN | TCP_FASTOPEN_KEY | TCP_CC_INFO)
             | (SOL_IP, IP_OPTIONS) => OptionValue::bytes(Vec::new()),
             (SOL_IP, IP_LOCAL_PORT_RANGE) => {
@@ -477,6 +561,32 @@ impl Options {
         }
     }
 
+    /// IPV6_ADDR_PREFERENCES (RFC 5014): of each pair at most one; without effect, there is one source address.
+    fn set_preferences(&mut self, value: &[u8]) -> Result<(), Errno> {
+        let asked = int_at(value, 0)?;
+        let one_of = |bits: i32| (asked & bits).count_ones() <= 1;
+        if !one_of(PREFER_TEMPORARY) || !one_of(PREFER_HOME) || !one_of(PREFER_CGA) {
+            return Err(Errno::EINVAL);
+        }
+        let pick = |bits: i32| {
+            if asked & bits == 0 {
+                PREFER_DEFAULT & bits
+            } else {
+                asked & bits
+            }
+        };
+        self.ints.insert(
+            (SOL_IPV6, IPV6_ADDR_PREFERENCES),
+            pick(PREFER_TEMPORARY) | pick(PREFER_HOME),
+        );
+        Ok(())
+    }
+
+    fn preferences(&self) -> i32 {
+        let key = (SOL_IPV6, IPV6_ADDR_PREFERENCES);
+        self.ints.get(&key).copied().unwrap_or(PREFER_DEFAULT)
+    }
+
     fn bind_to_device(&mut self, value: &[u8]) -> Result<(), Errno> {
         let end = value
             .iter()
@@ -484,7 +594,7 @@ impl Options {
             .unwrap_or(value.len())
             .min(15);
         let name = &value[..end];
-        self.device = if name.is_empty() {
+        let device = if name.is_empty() {
             None
         } else {
             Some(
@@ -494,6 +604,11 @@ impl Options {
                     .ok_or(Errno::ENODEV)?,
             )
         };
+        if self.device.is_some() {
+            // socket(7): a bound socket is bound elsewhere by privileged programs only.
+            return Err(Errno::EPERM);
+        }
+        self.device = device;
         Ok(())
     }
 

@@ -160,7 +160,9 @@ impl Socket {
                     ));
                 }
                 let group = v6.is_multicast();
+                let link_local_group = group && v6.octets()[1] & 0xf <= 2 && full.scope_id() == 0;
                 if group && self.kind() == Kind::Stream
+                    || link_local_group
                     || v6.is_unicast_link_local() && full.scope_id() == 0
                 {
                     return Err(Errno::EINVAL.into());
@@ -204,7 +206,7 @@ impl Socket {
         let bound = self.binding.port != 0 || self.binding.ip_locked;
         let refused = match (level, name) {
             // ipv6(7): only before bind. tcp(7): only before connect; IP_BIND_ADDRESS_NO_PORT has no such rule.
-            (SOL_IPV6, IPV6_V6ONLY) => bound,
+            (SOL_IPV6, IPV6_V6ONLY) => bound && matches!(self.family, Family::V6),
             (SOL_TCP, TCP_FASTOPEN) => connected,
             (SOL_TCP, TCP_FASTOPEN_CONNECT) => {
                 connected || matches!(self.body, Body::Stream(Stream::Listening { .. }))

@@ -63,7 +63,9 @@ fn bind_addresses() {
         (10, STREAM, "[::ffff:0.0.0.0]:86", Ok("[::ffff:0.0.0.0]:86")),
         (10, STREAM, "[fe80::1]:87", Err(Errno::EINVAL)),
         (10, STREAM, "[ff02::1]:87", Err(Errno::EINVAL)),
-        (10, DGRAM, "[ff02::fb]:5353", Ok("[ff02::fb]:5353")),
+        // A group of the link wants its scope.
+        (10, DGRAM, "[ff02::fb]:5353", Err(Errno::EINVAL)),
+        (10, DGRAM, "[ff05::fb]:5353", Ok("[ff05::fb]:5353")),
         (2, DGRAM, "224.0.0.251:5353", Ok("224.0.0.251:5353")),
         (2, DGRAM, "0.0.0.0:80", Ok("0.0.0.0:80")),
     ];

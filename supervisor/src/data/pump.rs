@@ -112,6 +112,7 @@ impl State {
                             alive: None,
                             shut_read: false,
                             shut_write: false,
+                            reset_shown: false,
                             role: Role::Linked(flow),
                         },
                     );
@@ -501,6 +502,7 @@ impl State {
             link.clean();
             return;
         }
+        carrier.reset_shown = true;
         if unread(&link.s) > 0 {
             return;
         }

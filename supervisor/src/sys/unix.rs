@@ -154,6 +154,58 @@ pub fn set_oob_inline(fd: BorrowedFd<'_>, on: bool) {
     let _ = setsockopt(&fd, sockopt::OobInline, &on);
 }
 
+/// An option of level SOL_SOCKET as the kernel gives it: at most 16 bytes.
+#[allow(unsafe_code)]
+pub fn option(fd: BorrowedFd<'_>, name: i32) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0_u8; 16];
+    let mut length: libc::socklen_t = 16;
+    // SAFETY: the fd is open; value has the length that is given.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result)?;
+    value.truncate(length as usize);
+    Ok(value)
+}
+
+/// Sets an option of level SOL_SOCKET.
+#[allow(unsafe_code)]
+pub fn set_option(fd: BorrowedFd<'_>, name: i32, value: &[u8]) -> Result<(), Errno> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the fd is open; value has the length that is given.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            value.as_ptr().cast(),
+            length,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Gives `fresh` what a program can have set on `old` itself.
+pub fn copy_options(old: BorrowedFd<'_>, fresh: BorrowedFd<'_>) {
+    for name in [
+        libc::SO_RCVTIMEO,
+        libc::SO_SNDTIMEO,
+        libc::SO_RCVLOWAT,
+        libc::SO_OOBINLINE,
+        libc::SO_PEEK_OFF,
+    ] {
+        if let Ok(value) = option(old, name) {
+            let _ = set_option(fresh, name, &value);
+        }
+    }
+}
+
 /// Takes `bytes` out of S.
 pub fn drain(s: BorrowedFd<'_>, bytes: usize) {
     let mut left = bytes;

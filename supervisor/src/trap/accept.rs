@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! accept(2) and accept4(2): the connection waits in A, a listening AF_UNIX socket; it is taken there, named, injected.
 
-use super::{Call, OnSocket, Verdict, address, errno, io_errno};
+use super::{Call, OnSocket, Verdict, address, errno, io_errno, names};
 use crate::clock;
 use crate::network::{Holder, Network, Role};
 use crate::node::Node;
@@ -9,7 +9,7 @@ use crate::parked::{Parked, Waiting};
 use crate::registry::Entry;
 use crate::sys::{notify, unix};
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{CloseHow, SocketId};
+use netcon_netstack::sockets::{CloseHow, Kind, SocketId};
 use netcon_netstack::stack::FlowId;
 use nix::sys::socket::{MsgFlags, send};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -32,6 +32,9 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
         return Verdict::Fail(Errno::EINVAL);
     }
     let network = &on.entry.network;
+    if network.lock().sockets.kind(on.entry.socket) == Some(Kind::Datagram) {
+        return Verdict::Fail(Errno::EOPNOTSUPP);
+    }
     let accepting = match network
         .lock()
         .carriers
@@ -39,8 +42,7 @@ pub(super) fn accept(on: &OnSocket<'_>, address: u64, length: u64, flags: i32) -
         .map(|carrier| &carrier.role)
     {
         Some(Role::Listening(listening)) => Arc::clone(&listening.accepting),
-        Some(Role::Datagram(_)) => return Verdict::Fail(Errno::EOPNOTSUPP),
-        Some(Role::Idle | Role::Connecting(_) | Role::Linked(_)) | None => {
+        Some(Role::Idle | Role::Connecting(_) | Role::Linked(_) | Role::Datagram(_)) | None => {
             return Verdict::Fail(Errno::EINVAL);
         }
     };
@@ -174,14 +176,12 @@ impl Accept {
             let mut state = self.network.lock();
             let peer = state.sockets.peer_address(socket);
             let (room, _) = state.sockets.buffers(socket);
-            let inline = state
-                .sockets
-                .get_option(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE)
-                .is_ok_and(|value| value.as_int() == Some(1));
-            if inline {
-                unix::set_oob_inline(end.as_fd(), true);
-            }
+            names::apply_native(end.as_fd(), &mut state, socket);
             let reset = state.links.get(&flow).is_some_and(|link| link.reset);
+            let shown = state
+                .links
+                .get(&flow)
+                .is_some_and(|link| !link.fin_delivered);
             if let Some(carrier) = state.carriers.get_mut(&socket) {
                 carrier.inode = Some(inode);
                 carrier.container = container;
@@ -191,6 +191,7 @@ impl Accept {
                 };
                 if reset {
                     carrier.role = Role::Idle;
+                    carrier.reset_shown = shown;
                 }
             }
             if reset

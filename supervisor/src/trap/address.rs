@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Socket addresses in a program's memory (ip(7), ipv6(7)).
 
-use super::Call;
+use super::{Call, OnSocket};
 use netcon_netstack::errno::Errno;
+use netcon_netstack::sockets::Family;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Largest address Linux copies (struct sockaddr_storage).
@@ -57,6 +58,30 @@ pub fn decode(bytes: &[u8]) -> Address {
         libc::AF_INET => v4(bytes).map_or(Address::Short, |a| Address::Internet(a.into())),
         libc::AF_INET6 => v6(bytes).map_or(Address::Short, |a| Address::Internet(a.into())),
         _ => Address::Foreign,
+    }
+}
+
+/// `length` of a call is that of an IPv6 address at least.
+pub(super) const fn is_v6_long(length: u64) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel takes an int")]
+    let length = length as u32;
+    length as usize >= V6_MIN
+}
+
+/// An IPv4 address on an IPv6 socket: its family is wrong, which Linux says once the length is right (`long`).
+///
+/// Errors: EAFNOSUPPORT; the model's own EINVAL stands for one that is too short.
+pub(super) fn check_family(
+    on: &OnSocket<'_>,
+    address: SocketAddr,
+    long: bool,
+) -> Result<(), Errno> {
+    let family = on.entry.network.lock().sockets.family(on.entry.socket);
+    let v4_on_v6 = address.is_ipv4() && family == Some(Family::V6);
+    if v4_on_v6 && long {
+        Err(Errno::EAFNOSUPPORT)
+    } else {
+        Ok(())
     }
 }
 

@@ -80,9 +80,13 @@ pub(super) fn on_socket(
     Verdict::from(answered.map(|()| 0))
 }
 
+/// Bytes that were written and not sent yet (linux/sockios.h).
+const SIOCOUTQNSD: libc::Ioctl = 0x894b;
+
 /// On a stand-in for an Internet socket.
 pub(super) fn on_internet(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
-    if request(args) != libc::TIOCOUTQ {
+    let unsent = request(args) == SIOCOUTQNSD;
+    if request(args) != libc::TIOCOUTQ && !unsent {
         let family = on.entry.network.lock().sockets.family(on.entry.socket);
         return on_socket(on.container, on.call, family, args);
     }
@@ -104,10 +108,11 @@ pub(super) fn on_internet(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
                         Some(unread.saturating_sub(ours) + link.stash.len())
                     })
                     .unwrap_or(0);
-                ring + pair
+                if unsent { pair } else { ring + pair }
             }
-            Some(Role::Idle | Role::Connecting(_) | Role::Listening(_) | Role::Datagram(_))
-            | None => 0,
+            // tcp(7): a listener has no queue.
+            Some(Role::Listening(_)) => return Verdict::Fail(Errno::EINVAL),
+            Some(Role::Idle | Role::Connecting(_) | Role::Datagram(_)) | None => 0,
         }
     };
     let reported = i32::try_from(waiting).unwrap_or(i32::MAX);

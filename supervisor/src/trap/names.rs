@@ -2,13 +2,14 @@
 //! bind, getsockname, getpeername, getsockopt, setsockopt: the model's answers, carried to the program's memory.
 
 use super::address::{self, Address};
-use super::{OnSocket, Verdict, datagram, int};
+use super::{OnSocket, Verdict, datagram, errno, int};
 use crate::clock;
+use crate::network::State;
 use crate::sys::unix;
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{BindError, Kind, SocketId};
+use netcon_netstack::sockets::{BindError, Kind, OptionValue, SocketId};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// bind(2).
 pub(super) fn bind(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
@@ -25,6 +26,7 @@ pub(super) fn release_dead(on: &OnSocket<'_>, holders: &[SocketId]) -> bool {
 }
 
 fn try_bind(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
+    let long = address::is_v6_long(args[2]);
     let wanted = match address::read(on.call, args[1], args[2])? {
         Address::Internet(address) => address,
         // Linux takes AF_UNSPEC with INADDR_ANY as AF_INET (ip(7), compatibility).
@@ -35,6 +37,7 @@ fn try_bind(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         Address::Unspecified(_) | Address::Foreign => return Err(Errno::EAFNOSUPPORT),
     };
     let socket = on.entry.socket;
+    address::check_family(on, wanted, long)?;
     let first = on.entry.network.lock().sockets.bind(socket, wanted);
     match first {
         Ok(()) => {}
@@ -95,17 +98,32 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     let mut room = [0_u8; 4];
     on.call.read(args[4], &mut room)?;
     let room = i32::from_ne_bytes(room);
+    if is_native(level, name) {
+        let value = unix::option(on.duplicate()?.as_fd(), name).map_err(errno)?;
+        let part = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
+        let bytes = &value[..part.min(value.len())];
+        on.call.write(args[3], bytes)?;
+        let reported = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
+        return on.call.write(args[4], &reported.to_ne_bytes());
+    }
     let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR;
-    let value = on
-        .entry
-        .network
-        .lock()
-        .sockets
-        .get_option(on.entry.socket, level, name)?;
+    let (mut value, shown) = {
+        let mut state = on.entry.network.lock();
+        let value = state.sockets.get_option(on.entry.socket, level, name)?;
+        let shown = state
+            .carriers
+            .get(&on.entry.socket)
+            .is_some_and(|carrier| carrier.reset_shown);
+        (value, shown)
+    };
     if is_error && value.as_bytes().iter().any(|&b| b != 0) {
         // The stand-in carries an error of its own; both are consumed together.
-        if let Ok(a) = on.duplicate() {
-            unix::clear_error(a.as_fd());
+        if let Ok(a) = on.duplicate()
+            && !unix::has_error(a.as_fd())
+            && shown
+        {
+            // A read has taken it.
+            value = OptionValue::int(0);
         }
     }
     let bytes = value.fit(level, name, room)?;
@@ -127,6 +145,10 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     let mut bytes = [0_u8; LONGEST_OPTION];
     let used = length.min(LONGEST_OPTION);
     on.call.read(args[3], &mut bytes[..used])?;
+    if is_native(int(args[1]), int(args[2])) {
+        let a = on.duplicate()?;
+        return unix::set_option(a.as_fd(), int(args[2]), &bytes[..used]).map_err(errno);
+    }
     let mut state = on.entry.network.lock();
     let done = state.sockets.set_option(
         clock::now(),
@@ -145,9 +167,18 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         let (send, _) = on.entry.network.lock().sockets.buffers(on.entry.socket);
         unix::set_send_buffer(a.as_fd(), send);
     }
-    let inline = (libc::SOL_SOCKET, libc::SO_OOBINLINE);
-    if done.is_ok() && (int(args[1]), int(args[2])) == inline {
-        apply_oob_inline(on);
+    let reading = matches!(
+        (int(args[1]), int(args[2])),
+        (libc::SOL_SOCKET, libc::SO_OOBINLINE | libc::SO_RCVLOWAT)
+    );
+    if done.is_ok()
+        && reading
+        && let Ok(a) = on.duplicate()
+    {
+        let mut state = on.entry.network.lock();
+        if state.sockets.kind(on.entry.socket) == Some(Kind::Stream) {
+            apply_native(a.as_fd(), &mut state, on.entry.socket);
+        }
     }
     // A timer may have been set.
     if buffer
@@ -159,17 +190,28 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     done
 }
 
-/// SO_OOBINLINE counts where the program reads: on its own end.
-fn apply_oob_inline(on: &OnSocket<'_>) {
-    let mut state = on.entry.network.lock();
-    if state.sockets.kind(on.entry.socket) != Some(Kind::Stream) {
-        return;
+/// Options that count where the program itself reads: on its own end.
+pub(super) fn apply_native(a: BorrowedFd<'_>, state: &mut State, socket: SocketId) {
+    for name in [libc::SO_OOBINLINE, libc::SO_RCVLOWAT] {
+        if let Ok(value) = state.sockets.get_option(socket, libc::SOL_SOCKET, name) {
+            // Only readiness is at stake.
+            let _ = unix::set_option(a, name, value.as_bytes());
+        }
     }
-    let value = state
-        .sockets
-        .get_option(on.entry.socket, libc::SOL_SOCKET, libc::SO_OOBINLINE);
-    drop(state);
-    if let (Some(value), Ok(a)) = (value.ok().and_then(|value| value.as_int()), on.duplicate()) {
-        unix::set_oob_inline(a.as_fd(), value != 0);
-    }
+}
+
+/// Options of level SOL_SOCKET that are the stand-in's alone.
+const fn is_native(level: i32, name: i32) -> bool {
+    /// linux/socket.h
+    const SO_RCVTIMEO_NEW: i32 = 66;
+    const SO_SNDTIMEO_NEW: i32 = 67;
+    level == libc::SOL_SOCKET
+        && matches!(
+            name,
+            libc::SO_RCVTIMEO
+                | libc::SO_SNDTIMEO
+                | SO_RCVTIMEO_NEW
+                | SO_SNDTIMEO_NEW
+                | libc::SO_PEEK_OFF
+        )
 }

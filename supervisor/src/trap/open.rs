@@ -65,6 +65,7 @@ pub(super) fn socket(
         alive: None,
         shut_read: false,
         shut_write: false,
+        reset_shown: false,
         role: Role::Idle,
     };
     state.carriers.insert(socket, carrier);

@@ -101,7 +101,15 @@ const SOMAXCONN: i32 = 4096;
 /// connect(2).
 pub(super) fn connect(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     match address::read(on.call, args[1], args[2]) {
-        Ok(Address::Internet(address)) => start(on, ConnectTo::Address(address)),
+        Ok(Address::Internet(address)) => {
+            let stream =
+                on.entry.network.lock().sockets.kind(on.entry.socket) == Some(Kind::Stream);
+            let checked = address::check_family(on, address, address::is_v6_long(args[2]));
+            match checked {
+                Err(errno) if stream => Verdict::Fail(errno),
+                Ok(()) | Err(_) => start(on, ConnectTo::Address(address)),
+            }
+        }
         Ok(Address::Unspecified(_)) => start(on, ConnectTo::Unspecified),
         Ok(Address::Short) => Verdict::Fail(Errno::EINVAL),
         Ok(Address::Foreign) => Verdict::Fail(Errno::EAFNOSUPPORT),
@@ -123,6 +131,7 @@ fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
         on.node.release_dead_listener(network, address);
     }
     let nonblocking = unix::is_nonblocking(a.as_fd());
+    let mut begun = true;
     let mut state = network.lock();
     let flow = match state.sockets.connect(clock::now(), socket, to) {
         Err(errno) => return Verdict::Fail(errno),
@@ -139,6 +148,7 @@ fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
             if nonblocking {
                 return Verdict::Fail(Errno::EALREADY);
             }
+            begun = false;
             flow
         }
         Ok(Connect::Started(flow)) => {
@@ -167,6 +177,7 @@ fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
             socket,
             flow,
             fd: on.fd,
+            begun,
         },
     });
     Verdict::Done
@@ -245,6 +256,7 @@ fn renew(
         return Err(Errno::EBADF);
     }
     let fresh = unix::new(unix::End::Stream, unix::is_nonblocking(a.as_fd())).map_err(errno)?;
+    unix::copy_options(a.as_fd(), fresh.as_fd());
     let inode = unix::inode(fresh.as_fd()).map_err(io_errno)?;
     let number = u32::try_from(fd).map_err(|_| Errno::EBADF)?;
     let cloexec = task::is_cloexec(call.tid, fd);
