@@ -706,3 +706,7 @@ fn whole_retransmissions(seconds: i32) -> i32 {
 #[cfg(test)]
 #[path = "options_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "options_page.rs"]
+mod options_page;
