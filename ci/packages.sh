@@ -27,6 +27,8 @@ PACKAGES=(
     "iproute2             /usr/bin/ss"
     "iputils-ping         /usr/bin/ping"
     "tcpdump              /usr/bin/tcpdump"
+    "tshark               /usr/bin/tshark"
+    "prometheus           /usr/bin/promtool"
     "strace               /usr/bin/strace"
     "procps               /usr/bin/ps"
     "util-linux           /usr/bin/setpriv"
@@ -36,7 +38,7 @@ PACKAGES=(
 )
 
 # Services of those packages that must not start on the host.
-SERVICES=(nginx redis-server ssh iperf3)
+SERVICES=(nginx redis-server ssh iperf3 prometheus)
 
 # One word per package that is not there.
 missing_packages() {

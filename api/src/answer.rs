@@ -7,7 +7,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use hyper::body::Bytes;
+pub use hyper::body::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,6 +2,8 @@
 //! JSON of requests and answers. Names are those of ZeroTier's service API where they mean the same. Private keys appear in
 //! no answer but the configuration that is exported for another side.
 
+mod observe;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::answer::Media;
+pub use observe::*;
 
 /// What names networks and peers, as a regular expression.
 const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$";
@@ -165,6 +168,12 @@ pub struct Container {
     pub started: u64,
     /// Sockets it has now.
     pub sockets: usize,
+    /// Payload its programs have received so far, bytes.
+    #[serde(default)]
+    pub rx_bytes: u64,
+    /// Payload its programs have sent so far, bytes.
+    #[serde(default)]
+    pub tx_bytes: u64,
 }
 
 /// POST /networks.

@@ -54,6 +54,7 @@ fn the_handshake_is_one_round_trip() {
     let mut pair = Pair::new(1);
     assert_eq!(pair.send(0, b"data"), Err(NotSent::Queued));
     assert_eq!(pair.status(0).last_handshake, None);
+    assert_eq!(pair.status(0).handshakes, 0);
     pair.run(millis(20));
     let kinds: Vec<_> = pair
         .log
@@ -67,6 +68,7 @@ fn the_handshake_is_one_round_trip() {
     assert_eq!(pair.payloads(1), [b"data"]);
     let status = [pair.status(0), pair.status(1)];
     assert!(status.iter().all(|status| status.last_handshake.is_some()));
+    assert!(status.iter().all(|status| status.handshakes == 1));
     assert_eq!((status[0].tx_bytes, status[0].rx_bytes), (148 + 64, 92));
     assert_eq!((status[1].tx_bytes, status[1].rx_bytes), (92, 148 + 64));
 }

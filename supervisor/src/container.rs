@@ -87,6 +87,12 @@ impl Container {
         }
     }
 
+    /// `argv[0]`, lossily made text.
+    #[must_use]
+    pub fn program(&self) -> String {
+        String::from_utf8_lossy(&self.argv0).into_owned()
+    }
+
     /// Leaves a call waiting.
     pub fn park(&self, parked: Parked) {
         self.room.post(Message::Park(Box::new(parked)));

@@ -10,9 +10,12 @@ pub mod addresses;
 mod checks;
 mod endpoints;
 mod handler;
+mod look;
+pub mod observe;
 pub mod runtime;
 pub mod service;
 
+pub use observe::Observe;
 pub use runtime::{
     Admission, ContainerView, NetworkChange, NetworkStart, PeerCredentials, RunningTimestamps,
     Runtime, RuntimeError, Unanswered,

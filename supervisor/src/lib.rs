@@ -4,10 +4,12 @@
 
 pub mod admission;
 pub mod args;
+pub mod capture;
 pub mod clock;
 pub mod container;
 pub mod control;
 pub mod data;
+pub mod events;
 pub mod http;
 pub mod limits;
 pub mod log_filter;
@@ -15,6 +17,7 @@ pub mod logging;
 pub mod netlink;
 pub mod network;
 pub mod node;
+pub mod observe;
 pub mod page;
 pub mod parked;
 pub mod ports;

@@ -5,19 +5,22 @@
 //! holds of it. A [`Link`] belongs to every connected flow: the supervisor's end *S*. The state is behind one lock; no
 //! memory, descriptor or /proc entry of a program is touched while it is held (those may block for ever).
 
+use crate::capture::{Captures, Direction, TAP};
+use crate::clock;
 use crate::registry::Registry;
 use crate::sys::unix::{Hidden, Plug};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::interfaces::View;
-use netcon_netstack::sockets::{CloseHow, ConnectTo, Kind, SocketId, Sockets};
-use netcon_netstack::stack::{Datagram, FlowId, ListenerId};
+use netcon_netstack::sockets::{CloseHow, ConnectTo, Kind, SocketId, SocketRow, Sockets, Traffic};
+use netcon_netstack::stack::{Datagram, FlowId, ListenerId, PingId, PingOutcome};
 use netcon_overlay::NetworkIndex;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// A running network.
 #[derive(Debug)]
@@ -45,6 +48,9 @@ impl Network {
             ready: VecDeque::new(),
             ready_datagrams: VecDeque::new(),
             stopped: false,
+            captures: Captures::default(),
+            pings: HashMap::new(),
+            ended: HashMap::new(),
         };
         Self {
             index,
@@ -97,6 +103,47 @@ impl Network {
         }
     }
 
+    /// At most `most` sockets after one, oldest first. The lock is held for these only: whoever wants all asks again.
+    #[must_use]
+    pub fn page(&self, after: Option<SocketId>, most: usize) -> Vec<Seen> {
+        let state = self.lock();
+        let seen = |row: SocketRow| {
+            let carrier = state.carriers.get(&row.id);
+            Seen {
+                container: carrier.map_or(0, |carrier| carrier.container),
+                tid: carrier.map_or(0, |carrier| carrier.holder.tid),
+                program: carrier.and_then(|carrier| carrier.program.clone()),
+                since: carrier.map_or(Duration::ZERO, |carrier| carrier.since),
+                row,
+            }
+        };
+        state
+            .sockets
+            .rows_after(after)
+            .take(most)
+            .map(seen)
+            .collect()
+    }
+
+    /// All sockets, [`PAGE`] by [`PAGE`].
+    pub fn each_socket(&self, mut each: impl FnMut(Seen)) {
+        let mut after = None;
+        loop {
+            let page = self.page(after, PAGE);
+            let Some(last) = page.last() else { return };
+            after = Some(last.row.id);
+            page.into_iter().for_each(&mut each);
+        }
+    }
+
+    /// Notes which program thread `tid` belongs to as that of a socket, for captures. Not under the lock: /proc is asked.
+    pub fn learn_program(&self, socket: SocketId, tid: u32) {
+        let program = crate::sys::task::program(tid).map(Arc::new);
+        if let Some(carrier) = self.lock().carriers.get_mut(&socket) {
+            carrier.program = program;
+        }
+    }
+
     /// Enters the network. A panic of an earlier holder ended its own call; the tables stay usable.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,9 +167,86 @@ pub struct State {
     pub ready_datagrams: VecDeque<SocketId>,
     /// The network was removed; its sockets fail.
     pub stopped: bool,
+    /// Who captures its packets.
+    pub captures: Captures,
+    /// Who waits for what became of an echo request.
+    pub pings: HashMap<PingId, oneshot::Sender<PingOutcome>>,
+    /// Payload of sockets that are gone, for each container that runs.
+    pub ended: HashMap<u64, Traffic>,
+}
+
+/// Sockets looked at under one hold of the lock.
+pub const PAGE: usize = 256;
+
+/// One socket as tables show it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What the model says.
+    pub row: SocketRow,
+    /// Container it belongs to.
+    pub container: u64,
+    /// Thread that used it last; 0: none has yet.
+    pub tid: u32,
+    /// Program that opened it, if somebody captured then.
+    pub program: Option<Arc<Program>>,
+    /// When it was made, since the Unix epoch.
+    pub since: Duration,
+}
+
+/// A process and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Process.
+    pub pid: u32,
+    /// What it calls itself (proc(5), comm), lossily made text.
+    pub name: String,
 }
 
 impl State {
+    /// Shows a packet to those who capture.
+    pub fn capture(&mut self, direction: Direction, packet: &[u8]) {
+        let owners = self.sockets.owners(packet);
+        let carriers = &self.carriers;
+        let program = |socket: &SocketId| carriers.get(socket)?.program.clone();
+        let label = |socket| {
+            // Of a connection that nobody has accepted yet it is the listener's.
+            let program = program(&socket).or_else(|| program(&carriers.get(&socket)?.origin?))?;
+            Some(format!("{}[{}]", program.name, program.pid))
+        };
+        self.captures
+            .packet(clock::unix(), direction, packet, owners, label);
+    }
+
+    /// Shows the local packets since the last time to those who capture, and gives away what they have so far.
+    pub fn flush_captures(&mut self) {
+        while let Some(packet) = self.sockets.stack_mut().poll_tap() {
+            self.capture(Direction::Unsaid, &packet);
+        }
+        let lost = self.sockets.stack_mut().take_tap_lost();
+        self.captures.lost(lost);
+        self.captures.flush(clock::unix());
+        if !self.captures.any() {
+            self.sockets.stack_mut().set_tap(None);
+        }
+    }
+
+    /// Local packets are copied from now on.
+    pub fn tap(&mut self) {
+        if self.captures.running() == 1 {
+            self.sockets.stack_mut().set_tap(Some(TAP));
+        }
+    }
+
+    /// Tells those who wait for it what became of echo requests.
+    pub fn take_pongs(&mut self) {
+        while let Some(pong) = self.sockets.stack_mut().poll_pong() {
+            if let Some(asker) = self.pings.remove(&pong.id) {
+                // It may have gone away.
+                let _ = asker.send(pong.outcome);
+            }
+        }
+    }
+
     /// A socket's listener.
     pub fn listening_mut(&mut self, socket: SocketId) -> Option<&mut Listening> {
         match self
@@ -239,6 +363,9 @@ impl State {
             }
             Role::Listening(listening) => self.reset_waiting(now, listening),
         }
+        if let Some(total) = self.ended.get_mut(&carrier.container) {
+            *total += self.sockets.traffic(socket);
+        }
         self.sockets.close(now, socket, how);
         // A burst of connections must not leave its memory behind.
         if self.carriers.capacity() > 1024 && self.carriers.len() * 8 < self.carriers.capacity() {
@@ -257,6 +384,10 @@ pub struct Carrier {
     pub holder: Holder,
     /// Container that made it.
     pub container: u64,
+    /// When it was made, since the Unix epoch.
+    pub since: Duration,
+    /// Program that opened it; learnt while somebody captures.
+    pub program: Option<Arc<Program>>,
     /// The listener an incoming connection came through.
     pub origin: Option<SocketId>,
     /// When the kernel last said that A exists; asked now and then where nothing else tells.

@@ -8,6 +8,7 @@ use crate::control::{
     RuntimeError, Unanswered,
 };
 use crate::data::{Command, Handle};
+use crate::events::Events;
 use crate::netlink::Ends;
 use crate::network::{Holder, MAX_NETWORKS, Network, Role};
 use crate::parked::{Message, Room};
@@ -15,7 +16,8 @@ use crate::registry::{Entry, Registry};
 use crate::sys::diag::UnixDiag;
 use crate::sys::{memory, notify, random, task, unix};
 use crate::tasks::Tasks;
-use netcon_netstack::sockets::{CloseHow, SocketId, Sockets};
+use netcon_api::model::Happening;
+use netcon_netstack::sockets::{CloseHow, SocketId, Sockets, Traffic};
 use netcon_netstack::stack::{self, Stack};
 use netcon_overlay::{NetworkIndex, PeerConfig, PeerStatus, PublicKey};
 use netcon_shim::handover::{PROBE_COOKIE, PROBE_FD};
@@ -44,6 +46,8 @@ pub struct Node {
     pub folder: PathBuf,
     /// The data thread.
     pub data: Handle,
+    /// Where happenings are told.
+    pub events: Arc<Events>,
     /// The kernel does not wake a receiver when the last task goes (before Linux 6.11).
     pub poll_before_receive: bool,
     joiner: Mutex<unix::Joiner>,
@@ -70,6 +74,7 @@ impl Node {
             joiner: Mutex::new(unix::Joiner::new(&folder)?),
             folder,
             data,
+            events: Arc::default(),
             poll_before_receive: kernel_before_6_11(),
             networks: RwLock::default(),
             containers: RwLock::default(),
@@ -167,7 +172,14 @@ impl Node {
         for socket in sockets {
             self.close_if_gone(&container.network, socket);
         }
+        container.network.lock().ended.remove(&container.id);
         self.data.wake();
+        self.events.publish(Happening::ContainerEnded {
+            network: container.network.name(),
+            container: container.id,
+            pid: container.pid,
+            program: container.program(),
+        });
         tracing::debug!(container = container.id, "container ended");
     }
 
@@ -202,8 +214,13 @@ impl Node {
             .cloned()
             .collect();
         for network in networks {
-            network.lock().sweep_unaccepted(&self.registry);
+            let mut state = network.lock();
+            state.sweep_unaccepted(&self.registry);
+            if state.captures.any() {
+                state.flush_captures();
+            }
         }
+        self.events.tick();
         self.tasks.sweep();
     }
 
@@ -278,7 +295,7 @@ impl Running {
             .map_err(|error| RuntimeError(error.to_string()))
     }
 
-    fn by_name(&self, name: &str) -> Option<Arc<Network>> {
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Network>> {
         let networks = self
             .0
             .networks
@@ -373,6 +390,8 @@ impl Runtime for Running {
         });
         let mut guard = network.lock();
         guard.stopped = true;
+        guard.captures.end(clock::unix());
+        guard.pings.clear();
         let sockets: Vec<_> = guard.carriers.keys().copied().collect();
         for container in self.0.running() {
             if container.network.index == network.index {
@@ -503,24 +522,37 @@ impl Runtime for Running {
     }
 
     fn containers(&self) -> Vec<ContainerView> {
-        self.0
-            .running()
-            .into_iter()
-            .map(|container| ContainerView {
+        let running = self.0.running();
+        // One pass over each network's sockets, however many containers there are.
+        let mut totals: HashMap<u64, (usize, Traffic)> = HashMap::new();
+        let mut looked_at: Vec<NetworkIndex> = Vec::new();
+        for network in running.iter().map(|container| &container.network) {
+            if looked_at.contains(&network.index) {
+                continue;
+            }
+            looked_at.push(network.index);
+            for (&container, &traffic) in &network.lock().ended {
+                totals.entry(container).or_default().1 += traffic;
+            }
+            network.each_socket(|seen| {
+                let total = totals.entry(seen.container).or_default();
+                total.0 += 1;
+                total.1 += seen.row.traffic;
+            });
+        }
+        let view = |container: Arc<Container>| {
+            let (sockets, traffic) = totals.get(&container.id).copied().unwrap_or_default();
+            ContainerView {
                 id: container.id,
                 network: container.network.name(),
                 pid: container.pid,
-                program: String::from_utf8_lossy(&container.argv0).into_owned(),
+                program: container.program(),
                 started: container.started,
-                sockets: container
-                    .network
-                    .lock()
-                    .carriers
-                    .values()
-                    .filter(|c| c.container == container.id)
-                    .count(),
-            })
-            .collect()
+                sockets,
+                traffic,
+            }
+        };
+        running.into_iter().map(view).collect()
     }
 
     fn network_of(&self, pid: u32) -> Option<String> {
@@ -575,6 +607,17 @@ impl Runtime for Running {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(container.id, Arc::clone(&container));
+        container
+            .network
+            .lock()
+            .ended
+            .insert(container.id, Traffic::default());
+        self.0.events.publish(Happening::ContainerStarted {
+            network: container.network.name(),
+            container: container.id,
+            pid: container.pid,
+            program: container.program(),
+        });
         container::start(&self.0, &container).map_err(|error| {
             self.0.container_ended(&container);
             RuntimeError(format!(

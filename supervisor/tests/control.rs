@@ -15,14 +15,16 @@ use std::time::Duration;
 
 use common::{Fake, Folder, service};
 use netcon_api::answer::Either;
-use netcon_api::model::{AddPeer, ExportFormat, ExportQuery, ImportNetwork};
+use netcon_api::model::{AddPeer, Change, ExportFormat, ExportQuery, ImportNetwork};
 use netcon_api::wgquick::File;
 use netcon_api::{Caller, Handler};
 use netcon_overlay::{PeerStatus, PrivateKey};
 use netcon_shim::handover::refusal;
-use netcon_supervisor::control::service::{ImportedNetwork, NewNetwork, NewPeer};
+use netcon_supervisor::control::service::{
+    ChangedNetwork, ChangedPeer, ImportedNetwork, NewNetwork, NewPeer,
+};
 use netcon_supervisor::control::{
-    Admitted, ControlError, PeerCredentials, RunningTimestamps, Runtime, Service,
+    Admitted, ControlError, Observe, PeerCredentials, RunningTimestamps, Runtime, Service,
 };
 use netcon_supervisor::state::{PeerEntry, StateDir};
 
@@ -363,6 +365,7 @@ fn a_peer_that_does_not_answer_is_sought_at_the_address_its_name_has_now() {
             endpoint: Some(old),
             endpoint_learned: false,
             last_handshake: None,
+            handshakes: 0,
             rx_bytes: 0,
             tx_bytes: 0,
             unanswered,
@@ -407,6 +410,7 @@ fn a_late_answer_does_not_replace_where_a_peer_has_called_from() {
         endpoint: Some("192.0.2.9:9".parse().unwrap()),
         endpoint_learned: true,
         last_handshake: None,
+        handshakes: 0,
         rx_bytes: 0,
         tx_bytes: 0,
         unanswered: 0,
@@ -611,4 +615,48 @@ fn imported_files_are_exported_with_the_same_meaning() {
         seen += 1;
     }
     assert!(seen >= 20, "{seen}");
+}
+
+#[test]
+fn changes_are_told() {
+    let folder = Folder::new();
+    let (service, fake) = service(&folder);
+    let mut heard = fake.listen_to_events().unwrap();
+    service.create(new("demo", &[])).unwrap();
+    service.add_peer("demo", peer("laptop")).unwrap();
+    let renamed = ChangedPeer {
+        name: Change::Set("phone".into()),
+        ..ChangedPeer::default()
+    };
+    service.change_peer("demo", "laptop", renamed).unwrap();
+    service.remove_peer("demo", "phone").unwrap();
+    let smaller = ChangedNetwork {
+        mtu: Change::Set(1300),
+        ..ChangedNetwork::default()
+    };
+    service.change_network("demo", smaller).unwrap();
+    service.delete("demo").unwrap();
+    assert!(service.delete("demo").is_err());
+    let text: String = std::iter::from_fn(|| heard.try_recv().ok())
+        .map(|piece| String::from_utf8(piece.to_vec()).unwrap())
+        .collect();
+    let told: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("event: "))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "network_created",
+            "peer_added",
+            "peer_changed",
+            "peer_removed",
+            "network_changed",
+            "network_deleted"
+        ]
+    );
+    assert!(
+        text.contains(r#""network":"demo","peer":"laptop""#),
+        "{text}"
+    );
 }

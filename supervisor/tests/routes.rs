@@ -66,6 +66,14 @@ fn example(route: &Route) -> (String, Option<Value>) {
         ),
         "peer_show" | "peer_remove" => plain(&format!("/networks/demo/peers/{}", encode(KEY))),
         "container_show" => plain("/containers/7"),
+        "socket_list" => plain("/networks/demo/sockets?limit=10"),
+        "whois" => plain("/networks/demo/whois?addr=10.77.0.9"),
+        "ping" => (
+            "/networks/demo/ping".into(),
+            Some(json!({"address": "10.99.0.1", "timeoutMs": 5})),
+        ),
+        "capture" => plain("/networks/demo/capture?snaplen=96&count=3"),
+        "events" => plain(route.path),
         other => panic!("give the operation {other} an example"),
     }
 }
@@ -97,6 +105,7 @@ impl World {
             ..AddPeer::default()
         };
         service.peer_add(caller, "demo".into(), peer).unwrap();
+        fake.seen().events_end = true;
         fake.seen().running.push(ContainerView {
             id: 7,
             network: "demo".into(),
@@ -104,6 +113,7 @@ impl World {
             program: "nginx".into(),
             started: Duration::ZERO,
             sockets: 1,
+            traffic: netcon_netstack::sockets::Traffic::default(),
         });
         let listeners: Vec<TcpListener> = ["127.0.0.1:0", "[::1]:0"]
             .iter()

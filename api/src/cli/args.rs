@@ -2,7 +2,7 @@
 //! The command line as typed. What a subcommand takes stands in its own file.
 
 use super::generated::Shell;
-use super::{doctor, log, network, peer, service, top};
+use super::{capture, doctor, log, network, peer, ping, service, sockets, top, whois};
 use crate::man::exit_codes;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ pub(super) const EXIT_CODES: &[(u8, &str)] = &[
     (0, "done"),
     (
         1,
-        "something else failed, or the doctor found something that stops netcon",
+        "something else failed, no reply to a ping, or the doctor found something that stops netcon",
     ),
     (2, "the arguments are wrong"),
     (3, "no supervisor answers"),
     (4, "the supervisor refused"),
-    (5, "there is no such network, peer or container"),
+    (5, "there is no such network, peer, container or address"),
     (
         6,
         "a file cannot be read or written, or is no wg-quick file",
@@ -95,6 +95,16 @@ pub(super) enum Cli {
         /// The folder
         folder: PathBuf,
     },
+    /// List the sockets of programs
+    Sockets(sockets::Arguments),
+    /// Say who has an address, and which programs talk to it
+    Whois(whois::Arguments),
+    /// Send echo requests to an address on a network
+    Ping(ping::Arguments),
+    /// Write a network's packets, in clear, as a pcapng file
+    Capture(capture::Arguments),
+    /// Follow what happens
+    Events,
 }
 
 #[cfg(test)]

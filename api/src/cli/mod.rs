@@ -3,23 +3,28 @@
 //! [`output`] is how they ask and print, [`screen`] and [`table`] how it looks.
 
 mod args;
+mod capture;
 mod doctor;
+mod events;
 mod generated;
 mod human;
 mod log;
 mod network;
 mod output;
 mod peer;
+mod ping;
 mod ps;
 mod qr;
 mod screen;
 mod service;
+mod sockets;
 mod status;
 mod suggest;
 mod table;
 mod terminal;
 mod token;
 mod top;
+mod whois;
 
 use self::args::{Args, Cli};
 use self::output::{Context, Failure, note};
@@ -54,6 +59,11 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         Cli::Peer(verb) => peer::run(context, verb),
         Cli::Ps => ps::run(context),
         Cli::Token { rotate } => token::run(context, *rotate),
+        Cli::Sockets(arguments) => sockets::run(context, arguments),
+        Cli::Whois(arguments) => whois::run(context, arguments),
+        Cli::Ping(arguments) => ping::run(context, arguments),
+        Cli::Capture(arguments) => capture::run(context, arguments),
+        Cli::Events => events::run(context),
     }?;
     Ok(ExitCode::SUCCESS)
 }

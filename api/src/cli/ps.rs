@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `netcon ps`.
 
-use super::human::{since, span};
+use super::human::{bytes, since, span};
 use super::output::{Context, Failure};
 use super::screen::Screen;
 use super::table::Table;
@@ -14,14 +14,18 @@ pub(super) fn run(context: Context) -> Result<(), Failure> {
 }
 
 fn screen(all: &Vec<Container>) -> Screen {
-    let mut table =
-        Table::new(&["ID", "NETWORK", "PID", "SOCKETS", "UP", "PROGRAM"]).right(&[0, 2, 3]);
+    let mut table = Table::new(&[
+        "ID", "NETWORK", "PID", "SOCKETS", "RECEIVED", "SENT", "UP", "PROGRAM",
+    ])
+    .right(&[0, 2, 3, 4, 5, 6]);
     for container in all {
         table.row([
             container.id.to_string(),
             container.network.clone(),
             container.pid.to_string(),
             container.sockets.to_string(),
+            bytes(container.rx_bytes),
+            bytes(container.tx_bytes),
             span(since(container.started)),
             container.program.clone(),
         ]);

@@ -7,12 +7,16 @@
 
 use super::Route;
 use super::declare::routes;
-use crate::answer::{Answer, Either, Reply, Text};
+use crate::answer::{Answer, Either, Later, Reply, Stream, Text};
 use crate::command::{ApiError, Caller};
 use crate::model::{
     AddPeer, AddedPeer, ChangeLog, ChangeNetwork, ChangePeer, Container, CreateNetwork,
     ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported, Log, Network, Peer, PeersQuery,
     Status, TokenView, WgDump, WgQuick,
+};
+use crate::model::{
+    CaptureQuery, EventStream, Pcapng, PingAnswer, PingRequest, Sockets, SocketsQuery, Whois,
+    WhoisQuery,
 };
 
 /// Other names of the first part of a path.
@@ -88,9 +92,31 @@ routes! {
     /// Remove a peer from a network
     PeerRemove = peer_remove: DELETE "/networks/{network}/peers/{peer}" (network: String, peer: String) -> Peer;
 
+    /// Sockets of a network
+    ///
+    /// Oldest first, in pages: sockets are looked at 256 at a time, so that packets are not held up.
+    SocketList = socket_list: GET "/networks/{network}/sockets" (network: String) query(query: SocketsQuery) -> Sockets;
+
+    /// Who has an address
+    Whois = whois: GET "/networks/{network}/whois" (network: String) query(query: WhoisQuery) -> Whois;
+
+    /// Send an echo request and wait for what becomes of it
+    Ping = ping: POST "/networks/{network}/ping" (network: String) body(body: PingRequest) -> Later<PingAnswer>;
+
+    /// Packets of a network, in clear, as they pass
+    ///
+    /// A packet's comment names its program. Packets between programs of this host are there once, without a direction. Who reads
+    /// too slowly loses packets; the file says how many. Ends when the client leaves.
+    Capture = capture: GET "/networks/{network}/capture" (network: String) query(query: CaptureQuery) -> Stream<Pcapng>;
+
     /// Running containers
     ContainerList = container_list: GET "/containers" -> Vec<Container>;
 
     /// One container
     ContainerShow = container_show: GET "/containers/{id}" (id: u64) -> Container;
+
+    /// What happens, as it happens
+    ///
+    /// Who reads too slowly loses events, and a `lost` event says how many. Ends when the client leaves.
+    Events = events: GET "/events" -> Stream<EventStream>;
 }

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use netcon_api::answer::{Either, Text};
+use netcon_api::answer::{Bytes, Either, Later, Stream, Text};
 use netcon_api::model::{
     AddPeer, AddedPeer, ChangeLog, ChangeNetwork, ChangePeer, Container, CreateNetwork,
     ExportFormat, ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported, Log, Network,
     NetworkStatus, Peer, PeersFormat, PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
+};
+use netcon_api::model::{
+    CaptureQuery, EventStream, Pcapng, PingAnswer, PingOutcome, PingRequest, Socket, Sockets,
+    SocketsQuery, Whois, WhoisKind, WhoisQuery,
 };
 use netcon_api::server::{Gate, serve};
 use netcon_api::wgquick::{self, File};
@@ -253,6 +257,127 @@ impl Handler for Fake {
         self.note(Command::ContainerShow { id });
         Ok(container())
     }
+
+    fn socket_list(
+        &self,
+        _: Caller,
+        network: String,
+        query: SocketsQuery,
+    ) -> Result<Sockets, ApiError> {
+        known(&network)?;
+        self.note(Command::SocketList { network, query });
+        // Two pages of one socket each.
+        let (number, next) = match query.after {
+            None => (1, Some(1)),
+            Some(_) => (2, None),
+        };
+        Ok(Sockets {
+            sockets: vec![socket(number)],
+            next,
+        })
+    }
+
+    fn whois(&self, _: Caller, network: String, query: WhoisQuery) -> Result<Whois, ApiError> {
+        let name = known(&network)?.name;
+        let address = query.addr.clone();
+        self.note(Command::Whois { network, query });
+        let (kind, peer, sockets) = match address.as_str() {
+            "10.77.0.1" => (WhoisKind::Own, None, Vec::new()),
+            "10.77.0.2" => (WhoisKind::Peer, Some(peer("laptop")), vec![socket(1)]),
+            _ => (WhoisKind::Nobody, None, Vec::new()),
+        };
+        Ok(Whois {
+            address,
+            network: name,
+            kind,
+            route: peer.as_ref().map(|_| "10.77.0.2/32".to_owned()),
+            peer,
+            sockets,
+        })
+    }
+
+    fn ping(
+        &self,
+        _: Caller,
+        network: String,
+        body: PingRequest,
+    ) -> Result<Later<PingAnswer>, ApiError> {
+        known(&network)?;
+        let mut answer = PingAnswer {
+            address: body.address.clone(),
+            outcome: PingOutcome::Timeout,
+            bytes: None,
+            ttl: None,
+            time_us: None,
+            reason: Some("no handshake with peer laptop yet".into()),
+        };
+        match body.address.as_str() {
+            "10.77.0.2" => {
+                answer.outcome = PingOutcome::Reply;
+                answer.bytes = Some(64);
+                answer.ttl = Some(64);
+                answer.time_us = Some(1234);
+                answer.reason = None;
+            }
+            "10.99.0.1" => {
+                answer.outcome = PingOutcome::NoRoute;
+                answer.reason = Some("nobody has it".into());
+            }
+            _ => {}
+        }
+        self.note(Command::Ping { network, body });
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        sender.send(Ok(answer)).ok().unwrap();
+        Ok(Later(receiver))
+    }
+
+    fn capture(
+        &self,
+        _: Caller,
+        network: String,
+        query: CaptureQuery,
+    ) -> Result<Stream<Pcapng>, ApiError> {
+        known(&network)?;
+        self.note(Command::Capture { network, query });
+        Ok(Stream::new(pieces(&["PCAP", "NG"])))
+    }
+
+    fn events(&self, _: Caller) -> Result<Stream<EventStream>, ApiError> {
+        self.note(Command::Events {});
+        Ok(Stream::new(pieces(&[
+            ": listening\n\n",
+            "id: 1\nevent: network_created\ndata: {\"id\":1,\"time\":0.0,\"type\":\"network_created\",\"network\":\"demo\"}\n\n",
+        ])))
+    }
+}
+
+/// A stream of these pieces that then ends.
+fn pieces(all: &'static [&'static str]) -> tokio::sync::mpsc::Receiver<Bytes> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(all.len());
+    for piece in all {
+        sender
+            .try_send(Bytes::from_static(piece.as_bytes()))
+            .unwrap();
+    }
+    receiver
+}
+
+fn socket(id: u64) -> Socket {
+    Socket {
+        id,
+        protocol: "tcp".into(),
+        local: "10.77.0.1:40000".into(),
+        remote: Some("10.77.0.2:443".into()),
+        state: "ESTAB".into(),
+        receive_queue: 0,
+        send_queue: 5,
+        rx_bytes: 12,
+        tx_bytes: 34_000,
+        container: 7,
+        pid: Some(4321),
+        program: Some("curl\x1b[2J".into()),
+        age: 61,
+    }
 }
 
 fn network(name: &str) -> Network {
@@ -307,6 +432,8 @@ fn container() -> Container {
         program: "nginx\x1b[2J".into(),
         started: 0,
         sockets: 3,
+        rx_bytes: 12_000,
+        tx_bytes: 34_000_000,
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod fake;
 mod http;
+mod look;
 mod netcon;
 mod server;
 mod wgquick;

@@ -15,7 +15,7 @@ const CONFIG: &str = "# NetworkName = home\n[Interface]\nPrivateKey = AQEBAQEBAQ
                       Address = 10.0.0.2/24\nPostUp = reboot\n";
 
 /// Exit code, output, errors.
-fn run(socket: &Path, arguments: &[&str], input: &str) -> (i32, String, String) {
+pub(crate) fn run(socket: &Path, arguments: &[&str], input: &str) -> (i32, String, String) {
     let mut child = Process::new(env!("CARGO_BIN_EXE_netcon"))
         .args(arguments)
         .env_clear()
@@ -37,7 +37,7 @@ fn run(socket: &Path, arguments: &[&str], input: &str) -> (i32, String, String) 
 }
 
 /// Output of a run that must succeed in silence.
-fn ok(supervisor: &Supervisor, arguments: &[&str]) -> String {
+pub(crate) fn ok(supervisor: &Supervisor, arguments: &[&str]) -> String {
     let (code, output, errors) = run(&supervisor.socket, arguments, "");
     assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
     output
@@ -57,9 +57,13 @@ fn tables_for_people() {
          laptop  10.77.0.2/32  192.0.2.1:9993  never        1234 B  5000 kB\n"
     );
     let ps = ok(&supervisor, &["ps"]);
-    assert!(ps.starts_with("ID  NETWORK   PID  SOCKETS  UP"), "{ps}");
     assert!(
-        ps.contains(" 7  demo     4321        3") && ps.trim_end().ends_with("nginx?[2J"),
+        ps.starts_with("ID  NETWORK   PID  SOCKETS  RECEIVED   SENT       UP"),
+        "{ps}"
+    );
+    assert!(
+        ps.contains(" 7  demo     4321        3     12 kB  34 MB")
+            && ps.trim_end().ends_with("nginx?[2J"),
         "{ps}"
     );
     let shown = ok(&supervisor, &["network", "show", "demo"]);

@@ -7,7 +7,7 @@ mod outbound;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::agenda::Agenda;
@@ -71,6 +71,8 @@ pub struct PeerStatus {
     pub endpoint_learned: bool,
     /// When the last handshake was completed, since 1970.
     pub last_handshake: Option<Duration>,
+    /// Handshakes completed since the peer was added.
+    pub handshakes: u64,
     /// Bytes of authenticated datagrams received, headers included.
     pub rx_bytes: u64,
     /// Bytes of datagrams sent, headers included.
@@ -385,6 +387,12 @@ impl Overlay {
         }
     }
 
+    /// The peer to whom a packet for `address` goes.
+    pub fn peer_of(&self, index: NetworkIndex, address: IpAddr) -> Option<PublicKey> {
+        let id = self.networks.get(&index)?.routes.lookup(address)?;
+        Some(self.peers.get(id)?.tunnel.remote().public)
+    }
+
     /// What can be reached through a network: all peers' allowed IPs, each once.
     pub fn routes(&self, index: NetworkIndex) -> Vec<IpPrefix> {
         let network = self.networks.get(&index);
@@ -455,6 +463,7 @@ fn status_of(public_key: PublicKey, peer: &Peer) -> PeerStatus {
         endpoint: tunnel.endpoint(),
         endpoint_learned: tunnel.endpoint_learned(),
         last_handshake: tunnel.last_handshake(),
+        handshakes: tunnel.handshakes(),
         rx_bytes,
         tx_bytes,
         unanswered: tunnel.unanswered(),

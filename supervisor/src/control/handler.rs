@@ -8,12 +8,16 @@ use super::service::{
 };
 use crate::state::{InterfaceAddress, NetworkConfig, NetworkName, PeerEntry, WgQuickSettings};
 use crate::{clock, log_filter};
-use netcon_api::answer::{Either, Text};
+use netcon_api::answer::{Either, Later, Stream, Text};
 use netcon_api::model::{
     AddPeer, AddedPeer, BrokenFile, Change, ChangeLog, ChangeNetwork, ChangePeer, Container,
     CreateNetwork, ExportFormat, ExportQuery, ExportedNetwork, Health, ImportNetwork, Imported,
     Log, Network, NetworkStatus, Peer, PeersFormat, PeersQuery, Route, Status, TokenView, WgDump,
     WgQuick,
+};
+use netcon_api::model::{
+    CaptureQuery, EventStream, Pcapng, PingAnswer, PingRequest, Sockets, SocketsQuery, Whois,
+    WhoisQuery,
 };
 use netcon_api::token::Token;
 use netcon_api::wgquick::{self, File, Key, Prefix};
@@ -184,6 +188,46 @@ impl Handler for Service {
             .find(|container| container.id == id)
             .ok_or_else(|| ApiError::new(Code::NotFound, format!("There is no container {id}.")))
     }
+
+    fn socket_list(
+        &self,
+        _caller: Caller,
+        network: String,
+        query: SocketsQuery,
+    ) -> Result<Sockets, ApiError> {
+        self.list_sockets(&network, query)
+    }
+
+    fn whois(
+        &self,
+        _caller: Caller,
+        network: String,
+        query: WhoisQuery,
+    ) -> Result<Whois, ApiError> {
+        self.who_is(&network, &query.addr)
+    }
+
+    fn ping(
+        &self,
+        _caller: Caller,
+        network: String,
+        body: PingRequest,
+    ) -> Result<Later<PingAnswer>, ApiError> {
+        self.send_ping(&network, &body)
+    }
+
+    fn capture(
+        &self,
+        _caller: Caller,
+        network: String,
+        query: CaptureQuery,
+    ) -> Result<Stream<Pcapng>, ApiError> {
+        self.begin_capture(&network, query)
+    }
+
+    fn events(&self, _caller: Caller) -> Result<Stream<EventStream>, ApiError> {
+        self.follow_events()
+    }
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -287,6 +331,8 @@ impl Service {
             program: view.program,
             started: view.started.as_secs(),
             sockets: view.sockets,
+            rx_bytes: view.traffic.received,
+            tx_bytes: view.traffic.sent,
         };
         self.runtime().containers().into_iter().map(view).collect()
     }
@@ -381,7 +427,7 @@ impl Service {
     }
 }
 
-fn peer_view(peer: &PeerEntry, live: Option<&PeerStatus>) -> Peer {
+pub(super) fn peer_view(peer: &PeerEntry, live: Option<&PeerStatus>) -> Peer {
     let last_handshake = live.and_then(|live| live.last_handshake);
     Peer {
         name: peer.name.clone(),
@@ -518,6 +564,6 @@ fn parse_key(text: &str) -> Result<Key, ApiError> {
         .map_err(|_| invalid("A key is 44 characters of base64.".to_owned()))
 }
 
-fn invalid(message: String) -> ApiError {
+pub(super) fn invalid(message: String) -> ApiError {
     ApiError::new(Code::Invalid, message)
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use netcon_netstack::sockets::Traffic;
 use netcon_overlay::{PeerConfig, PeerStatus, PrivateKey, PublicKey};
 
 use crate::state::PeerTimestamps;
@@ -15,7 +16,7 @@ use crate::state::PeerTimestamps;
 /// (it may take a lock, it does not wait for a program or a peer), except [`Runtime::start_container`],
 /// which waits for the probe and bounds that wait itself. Names are those of the configuration;
 /// a name that is not running is an error or an empty answer, never a panic.
-pub trait Runtime: Send + Sync {
+pub trait Runtime: super::Observe {
     /// Starts a network: keys, addresses, peers. On an error nothing of it is left running.
     ///
     /// # Errors
@@ -167,6 +168,8 @@ pub struct ContainerView {
     pub started: Duration,
     /// Sockets that exist in it now.
     pub sockets: usize,
+    /// Payload its sockets have received and sent so far.
+    pub traffic: Traffic,
 }
 
 /// Why the node refused; the text is one sentence for the user.

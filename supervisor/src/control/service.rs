@@ -6,14 +6,16 @@ mod change;
 mod peers;
 mod remembered;
 mod resolved;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use netcon_api::model::Happening;
 use netcon_api::token::Token;
 use netcon_overlay::{PeerConfig, PrivateKey};
 
@@ -52,6 +54,8 @@ struct Shared {
     runtime: Arc<dyn Runtime>,
     /// Held while the files and the node are changed together; never while waiting for a program.
     tables: Mutex<Tables>,
+    /// Handshakes, endpoints and listeners are compared each second.
+    watched: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +139,7 @@ impl Service {
         let shared = Arc::new(Shared {
             runtime,
             tables: Mutex::new(Tables::default()),
+            watched: AtomicBool::new(false),
         });
         let state = Arc::new(state);
         let resolver = Resolver::start(ResolvedPeers::new(Arc::clone(&shared)));
@@ -241,6 +246,11 @@ impl Service {
         &*self.shared.runtime
     }
 
+    /// The node, for what goes on after an answer.
+    pub(super) fn shared_runtime(&self) -> Arc<dyn Runtime> {
+        Arc::clone(&self.shared.runtime)
+    }
+
     /// All networks, by name.
     #[must_use]
     pub fn networks(&self) -> Vec<Known> {
@@ -322,6 +332,9 @@ impl Service {
             return Err(ControlError::Failed(failure));
         }
         tracing::info!(network = %config.name, "network added");
+        self.tell(Happening::NetworkCreated {
+            network: config.name.to_string(),
+        });
         let known = Known {
             config,
             failure: None,
@@ -342,6 +355,9 @@ impl Service {
         self.state.remove(&name).map_err(failed)?;
         self.shared.runtime.stop_network(name.as_str());
         tracing::info!(network = %name, "network removed");
+        self.tell(Happening::NetworkDeleted {
+            network: name.to_string(),
+        });
         tables
             .networks
             .remove(&name)
@@ -371,6 +387,10 @@ impl Service {
         }
         known.config = config;
         Ok(())
+    }
+
+    fn tell(&self, what: Happening) {
+        self.shared.runtime.events().publish(what);
     }
 
     fn take_back(&self, result: Result<(), StateError>) {

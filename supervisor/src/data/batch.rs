@@ -75,6 +75,14 @@ impl Batch {
         self.packets.is_empty()
     }
 
+    /// The packets, not yet sealed.
+    pub(super) fn packets(&self) -> impl Iterator<Item = &[u8]> {
+        self.packets.iter().map(|slot| {
+            let start = slot.start + Overlay::HEADROOM;
+            &self.buffer[start..start + slot.len]
+        })
+    }
+
     /// Seals every packet where it lies; `seal` gives the destination, or None for what is not sent now.
     pub(super) fn seal(
         &mut self,

@@ -24,6 +24,7 @@ use netcon_overlay::{
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -69,6 +70,11 @@ pub enum Command {
         network: NetworkIndex,
         peer: PublicKey,
         reply: SyncSender<Option<PeerStatus>>,
+    },
+    PeerOf {
+        network: NetworkIndex,
+        address: IpAddr,
+        reply: SyncSender<Option<PublicKey>>,
     },
     Routes {
         network: NetworkIndex,

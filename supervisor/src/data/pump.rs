@@ -108,6 +108,8 @@ impl State {
                                 .carriers
                                 .get(&listener)
                                 .map_or(0, |carrier| carrier.container),
+                            since: clock::unix(),
+                            program: None,
                             origin: Some(listener),
                             alive: None,
                             shut_read: false,
@@ -432,10 +434,19 @@ impl State {
         };
         let socket = link.socket;
         let stack = self.sockets.stack_mut();
+        let mut received = 0;
         let incoming = deliver(link, |f| {
             let urgent = stack.urgent(flow);
-            stack.recv(cx.now, flow, |data| f(data, urgent))
+            let taken = stack.recv(cx.now, flow, |data| f(data, urgent));
+            if let Recv::Data(bytes) = taken {
+                received += bytes as u64;
+            }
+            taken
         });
+        if received > 0 {
+            self.sockets.count_stream(socket, received, 0);
+        }
+        let stack = self.sockets.stack_mut();
         if link.reset && incoming == Rest::Idle && link.writable {
             self.finish_reset(cx, flow);
             return;
@@ -443,13 +454,19 @@ impl State {
         if link.shut_read && stack.recv_queue(flow) > 0 {
             stack.discard_received(cx.now, flow);
         }
+        let mut moved = 0;
         let outgoing = collect(link, |f, urgent| {
             let sent = stack.send(cx.now, flow, f);
             if urgent && sent == Some(1) {
                 stack.mark_urgent(flow);
             }
+            moved += sent.unwrap_or(0) as u64;
             sent
         });
+        if moved > 0 {
+            self.sockets.count_stream(socket, 0, moved);
+        }
+        let stack = self.sockets.stack_mut();
         match outgoing {
             Rest::Gone { unread } => {
                 let unread = unread || (!link.shut_read && stack.recv_queue(flow) > 0);

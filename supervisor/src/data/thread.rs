@@ -4,6 +4,7 @@
 use super::batch::Batch;
 use super::pump::Context;
 use super::{Command, Handle, Udp};
+use crate::capture::Direction;
 use crate::clock;
 use crate::network::{Network, State, Token};
 use crate::node::Node;
@@ -248,6 +249,13 @@ impl Thread {
                     .sockets
                     .stack_mut()
                     .poll_transmit(now, &mut self.batch);
+                state.take_pongs();
+                if state.captures.any() {
+                    for packet in self.batch.packets() {
+                        state.capture(Direction::Outbound, packet);
+                    }
+                    state.flush_captures();
+                }
                 // The internal loopback may have brought more.
                 more = state.take_events(cx) || waits || state.has_ready();
                 if self.batch.is_empty() && !more {
@@ -440,6 +448,13 @@ impl Thread {
             } => {
                 let _ = reply.send(self.overlay.peer(network, &peer));
             }
+            Command::PeerOf {
+                network,
+                address,
+                reply,
+            } => {
+                let _ = reply.send(self.overlay.peer_of(network, address));
+            }
             Command::Routes { network, reply } => {
                 let _ = reply.send(self.overlay.routes(network));
             }
@@ -461,6 +476,9 @@ fn take_in<'a>(
     let mut alive: Option<ListenerId> = None;
     for part in &work.packets {
         let packet = bytes(part);
+        if state.captures.any() {
+            state.capture(Direction::Inbound, packet);
+        }
         if let Some(listener) = state.sockets.stack().listener_for(packet) {
             // A connection to a program that is gone is refused, not accepted and then reset. Asked once a turn.
             if alive != Some(listener) {

@@ -2,6 +2,7 @@
 //! Tasks of supervised programs: their files, state and identity (proc(5), pidfd_open(2), pidfd_getfd(2)).
 #![allow(unsafe_code)]
 
+use crate::network::Program;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -111,6 +112,16 @@ fn read_text(path: String) -> Option<String> {
 /// Process (thread group) a thread belongs to.
 pub fn process_of(tid: u32) -> Option<u32> {
     status_field(&read_text(format!("/proc/{tid}/status"))?, "Tgid:")
+}
+
+/// The process a thread belongs to and what it calls itself. Neither file reads the program's memory, so neither can block.
+pub fn program(tid: u32) -> Option<Program> {
+    let pid = process_of(tid)?;
+    let name = read_text(format!("/proc/{pid}/comm"))?;
+    Some(Program {
+        pid,
+        name: name.trim_end_matches('\n').to_owned(),
+    })
 }
 
 /// Process a pidfd of thread `tid` refers to, in our pid namespace.

@@ -172,7 +172,7 @@ impl Accept {
         let Ok(inode) = unix::inode(end.as_fd()) else {
             return Err(Errno::ENFILE);
         };
-        let (peer, room) = {
+        let (peer, room, captured) = {
             let mut state = self.network.lock();
             let peer = state.sockets.peer_address(socket);
             let (room, _) = state.sockets.buffers(socket);
@@ -205,9 +205,12 @@ impl Accept {
                     MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
                 );
             }
-            (peer, room)
+            (peer, room, state.captures.any())
         };
         unix::set_send_buffer(end.as_fd(), room);
+        if captured {
+            self.network.learn_program(socket, call.tid);
+        }
         node.adopt(
             inode,
             Entry {

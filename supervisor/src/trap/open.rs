@@ -61,6 +61,8 @@ pub(super) fn socket(
             fd: -1,
         },
         container: container.id,
+        since: clock::unix(),
+        program: None,
         origin: None,
         alive: None,
         shut_read: false,
@@ -69,7 +71,11 @@ pub(super) fn socket(
         role: Role::Idle,
     };
     state.carriers.insert(socket, carrier);
+    let captured = state.captures.any();
     drop(state);
+    if captured {
+        network.learn_program(socket, call.tid);
+    }
     node.adopt(
         inode,
         Entry {

@@ -3,18 +3,26 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use netcon_overlay::{PeerConfig, PeerStatus, PublicKey};
+use netcon_api::answer::Bytes;
+use netcon_netstack::stack::{Ping, PingError, PingOutcome};
+use netcon_overlay::{IpPrefix, PeerConfig, PeerStatus, PublicKey};
+use netcon_supervisor::capture::{Captures, Wanted};
+use netcon_supervisor::control::Observe;
+use netcon_supervisor::control::observe::{NotCaptured, NotPinged, SocketView, Whereabouts};
 use netcon_supervisor::control::{
     Admission, ContainerView, NetworkChange, NetworkStart, RunningTimestamps, Runtime,
     RuntimeError, Service, Unanswered,
 };
+use netcon_supervisor::events::Events;
 use netcon_supervisor::state::{PeerTimestamps, StateDir};
+use tokio::sync::{mpsc, oneshot};
 
 /// What the fake node knows.
 #[derive(Debug, Default)]
@@ -39,13 +47,15 @@ pub(crate) struct Seen {
     pub(crate) restored: PeerTimestamps,
     /// What has changed.
     pub(crate) timestamps: Option<RunningTimestamps>,
+    /// A stream of events ends after its greeting.
+    pub(crate) events_end: bool,
     /// The next start fails with this.
     pub(crate) failure: Option<String>,
 }
 
 /// A [`Runtime`] without packets.
 #[derive(Default)]
-pub(crate) struct Fake(Mutex<Seen>, Mutex<Option<Arc<Unanswered>>>);
+pub(crate) struct Fake(Mutex<Seen>, Mutex<Option<Arc<Unanswered>>>, Arc<Events>);
 
 impl Fake {
     /// Tells the service of a peer that does not answer.
@@ -149,6 +159,58 @@ impl Runtime for Fake {
         self.fail()?;
         self.seen().containers.push((admission, flags));
         Ok(())
+    }
+}
+
+/// Nothing passes here, and nobody has a socket.
+impl Observe for Fake {
+    fn sockets(
+        &self,
+        network: &str,
+        _after: Option<u64>,
+        _most: usize,
+        _wanted: &dyn Fn(&netcon_supervisor::network::Seen) -> bool,
+    ) -> Option<(Vec<SocketView>, Option<u64>)> {
+        let runs = self.seen().networks.contains_key(network);
+        runs.then(|| (Vec::new(), None))
+    }
+
+    fn whereabouts(&self, network: &str, address: IpAddr) -> Whereabouts {
+        let seen = self.seen();
+        let mut peers = seen.networks.get(network).into_iter().flatten();
+        let prefix = IpPrefix::host(address);
+        peers
+            .find(|peer| peer.allowed_ips.contains(&prefix))
+            .map_or(Whereabouts::Unknown, |peer| {
+                Whereabouts::Peer(peer.public_key)
+            })
+    }
+
+    fn ping(&self, network: &str, ping: Ping) -> Result<oneshot::Receiver<PingOutcome>, NotPinged> {
+        if self.whereabouts(network, ping.to) == Whereabouts::Unknown {
+            return Err(NotPinged::Refused(PingError::NoRoute));
+        }
+        let (asker, answer) = oneshot::channel();
+        let _asked_for_just_now = asker.send(PingOutcome::TimedOut);
+        Ok(answer)
+    }
+
+    fn capture(&self, network: &str, wanted: Wanted) -> Result<mpsc::Receiver<Bytes>, NotCaptured> {
+        let mut captures = Captures::default();
+        let file = captures.begin(network, wanted, Duration::ZERO).unwrap();
+        captures.end(Duration::ZERO);
+        Ok(file)
+    }
+
+    fn events(&self) -> &Arc<Events> {
+        &self.2
+    }
+
+    fn listen_to_events(&self) -> Option<mpsc::Receiver<Bytes>> {
+        if self.seen().events_end {
+            return Events::default().subscribe();
+        }
+        self.2.subscribe()
     }
 }
 

@@ -23,5 +23,6 @@ from . import (  # noqa: F401
     install,
     wgquick,
     screens,
+    look,
     bulk,
 )

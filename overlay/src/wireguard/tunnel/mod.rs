@@ -79,6 +79,8 @@ pub(crate) struct Tunnel {
     /// Bytes of the largest IP packet that the path to the peer carries, and until when that is believed.
     path: Option<(usize, Instant)>,
     last_handshake: Option<Duration>,
+    /// Handshakes completed.
+    handshakes: u64,
     rx_bytes: u64,
     tx_bytes: u64,
     /// Most peers never make us throw anything away.
@@ -107,6 +109,7 @@ impl Tunnel {
             reserved: Reserved::default(),
             path: None,
             last_handshake: None,
+            handshakes: 0,
             rx_bytes: 0,
             tx_bytes: 0,
             drops: None,
@@ -207,6 +210,11 @@ impl Tunnel {
     /// When the last handshake was completed, since 1970.
     pub(crate) fn last_handshake(&self) -> Option<Duration> {
         self.last_handshake
+    }
+
+    /// How many handshakes were completed.
+    pub(crate) fn handshakes(&self) -> u64 {
+        self.handshakes
     }
 
     /// Bytes of authenticated datagrams received and of datagrams sent.
@@ -330,6 +338,7 @@ impl Tunnel {
     fn complete(&mut self, env: &mut Env<'_>) {
         self.end_attempt(env.indices);
         self.last_handshake = Some(env.unix);
+        self.handshakes += 1;
     }
 
     fn end_attempt(&mut self, indices: &mut IndexTable<PeerId>) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Changes of what exists: checked, written, applied to what runs; taken back from disk if that fails.
 
-use netcon_api::model::Change;
+use netcon_api::model::{Change, Happening};
 use netcon_overlay::{IpPrefix, PresharedKey};
 
-use super::peers::place_of;
+use super::peers::{called, place_of};
 use super::{ControlError, Known, Service, Tables, check_free, failed, find, peer_config};
 use crate::control::checks::{check_addresses, check_mtu, check_name, check_peers};
 use crate::control::runtime::NetworkChange;
@@ -92,6 +92,9 @@ impl Service {
             })?;
         }
         tracing::info!(network = %config.name, "network changed");
+        self.tell(Happening::NetworkChanged {
+            network: config.name.to_string(),
+        });
         find(&tables, config.name.as_str()).cloned()
     }
 
@@ -168,6 +171,7 @@ impl Service {
                 .unwrap_or_default(),
         };
         config.peers.insert(place, entry.clone());
+        let name = config.name.to_string();
         check_peers(&config)?;
         self.change(&mut tables, config, |service, name| {
             let mut peer = peer_config(&entry);
@@ -185,6 +189,10 @@ impl Service {
             Ok(())
         })?;
         tracing::info!(network, "peer changed");
+        self.tell(Happening::PeerChanged {
+            network: name,
+            peer: called(&entry),
+        });
         Ok(entry)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use netcon_api::model::Happening;
 use netcon_overlay::{IpPrefix, PresharedKey, PrivateKey, PublicKey};
 
 use super::change::check_peer_name;
@@ -116,11 +117,16 @@ impl Service {
             }),
         };
         config.peers.push(peer.clone());
+        let name = config.name.to_string();
         check_peers(&config)?;
         self.change(&mut tables, config, |service, name| {
             service.set_peer(name, &peer)
         })?;
         tracing::info!(network, peer = peer.name.as_deref(), "peer added");
+        self.tell(Happening::PeerAdded {
+            network: name,
+            peer: called(&peer),
+        });
         Ok(AddedPeer { peer, export })
     }
 
@@ -133,6 +139,7 @@ impl Service {
         let mut config = find(&tables, network)?.config.clone();
         let place = place_of(&config, peer)?;
         let removed = config.peers.remove(place);
+        let name = config.name.to_string();
         self.change(&mut tables, config, |service, name| {
             service
                 .shared
@@ -141,6 +148,10 @@ impl Service {
             Ok(())
         })?;
         tracing::info!(network, "peer removed");
+        self.tell(Happening::PeerRemoved {
+            network: name,
+            peer: called(&removed),
+        });
         Ok(removed)
     }
 
@@ -206,6 +217,13 @@ pub(super) fn place_of(config: &NetworkConfig, peer: &str) -> Result<usize, Cont
 pub(in crate::control) fn no_peer(config: &NetworkConfig, peer: &str) -> ControlError {
     let shown: String = peer.chars().take(64).collect();
     ControlError::NotFound(format!("Network {} has no peer {shown:?}.", config.name))
+}
+
+/// What people call a peer, or its key.
+pub(super) fn called(peer: &PeerEntry) -> String {
+    peer.name
+        .clone()
+        .unwrap_or_else(|| peer.public_key.to_string())
 }
 
 /// A peer's own addresses: the single ones of its allowed IPs, with the length of the network.
