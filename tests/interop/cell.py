@@ -157,10 +157,7 @@ class Cell:
     def run_peer(self, endpoint=None, psk=None, device="wg0", port=PEER_PORT, key=None, public_key=None, inner=(INNER[4][1], INNER[6][1])):
         """Starts the peer's program and configures it with wg(8) and ip(8)."""
         key = key or self.their_key
-        program = self.start(*self.kind.command(device), env=self.kind.environment, name=self.kind.name)
-        eventually(lambda: self.command("wg", "show", device).code == 0 or not program.alive(), 15, self.kind.name)
-        if not program.alive():
-            raise Failed("%s does not start: %s" % (self.kind.name, shorten(program.output())))
+        program = self.start_program(device)
         text = "[Interface]\nPrivateKey = %s\nListenPort = %d\n" % (key[0], port)
         text += section(public_key or self.our_key[1], endpoint, psk, "10.77.0.0/24, fd77::/64")
         self.command("wg", "setconf", device, "/dev/stdin", input=text.encode()).ok()
@@ -172,6 +169,16 @@ class Cell:
             self.command("ip", "-6", "route", "replace", "fd77::/64", "dev", device).ok()
         self.tunnels.append(program)
         return program
+
+    def start_program(self, device):
+        """Starts the peer's program and waits for its device."""
+        # boringtun-cli, on a busy machine, now and then ends with status 0 as soon as it has started.
+        for attempt in range(3 if self.kind.boringtun else 1):
+            program = self.start(*self.kind.command(device), env=self.kind.environment, name=self.kind.name)
+            eventually(lambda: self.command("wg", "show", device).code == 0 or not program.alive(), 15, self.kind.name)
+            if program.alive():
+                return program
+        raise Failed("%s ended with %s at its start: %s" % (self.kind.name, program.popen.returncode, shorten(program.output())))
 
     def kill_peer(self):
         """Ends the peer's program without warning; its device goes with it."""
