@@ -304,6 +304,12 @@ impl Net {
         if self.parted[link] > now {
             return;
         }
+        if self.attack.holds && self.foe.chance(self.attack.rate / 4) {
+            // He takes it away, and brings it when the session is old.
+            judge.tally.attacks += 1;
+            let at = now + self.foe.millis(1_000, 400_000);
+            return self.fly(at, node, from, to, bytes, letter, true);
+        }
         let Some(left) = self.queue(now, link, bytes.len() as u64) else {
             return;
         };
