@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use netcon_netstack::stack::{
-    Config, DatagramId, Event, Families, FlowId, Limits, LocalAddr, PacketSink, Recv, Stack,
-    TcpOptions,
+    Config, DatagramId, DatagramProtocol, Event, Families, FlowId, Limits, LocalAddr, PacketSink,
+    Recv, SendOptions, Stack, TcpOptions,
 };
 
 use super::epoch;
@@ -83,7 +83,7 @@ impl Host {
             port,
         };
         stack.listen(at(80), 4, &options());
-        let datagram = stack.datagram_open(at(53));
+        let datagram = stack.datagram_open(DatagramProtocol::Udp, at(53));
         Self {
             now,
             stack,
@@ -170,9 +170,14 @@ impl Host {
                 while self.stack.datagram_recv(id).is_some() {}
                 let payload = feed.take(64);
                 let to = SocketAddr::from((PEER, feed.u16()));
-                let _ = self
-                    .stack
-                    .datagram_send(self.now, id, OWN.into(), to, payload, 64);
+                let _ = self.stack.datagram_send(
+                    self.now,
+                    id,
+                    OWN.into(),
+                    to,
+                    payload,
+                    SendOptions::default(),
+                );
             }
             _ => self.pass(Duration::from_millis(u64::from(feed.u16()))),
         }

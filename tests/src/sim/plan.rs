@@ -477,7 +477,7 @@ impl Plan {
                     count
                 })
                 .unwrap_or(1),
-                size: dice.pick(&[20, 300, 1200]),
+                size: dice.pick(&[20, 300, 1200, 5000]),
                 echo: dice.chance(400),
                 closed: dice.chance(80),
             });
