@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The fuzz targets without a fuzzer: the committed corpus, and seeded changes of it. `NETCON_FUZZ_ROUNDS` says how many changes
-//! of each input (3); `NETCON_FUZZ_TARGET` takes one target alone.
+//! of each input (20); `NETCON_FUZZ_TARGET` takes one target alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -58,7 +58,7 @@ fn changed(dice: &mut Dice, input: &[u8], other: &[u8]) -> Vec<u8> {
 
 #[test]
 fn corpus_and_changes_of_it() {
-    let rounds = std::env::var("NETCON_FUZZ_ROUNDS").map_or(3, |n| n.parse().unwrap());
+    let rounds = std::env::var("NETCON_FUZZ_ROUNDS").map_or(20, |n| n.parse().unwrap());
     let only = std::env::var("NETCON_FUZZ_TARGET").ok();
     for (number, (name, target)) in (0..).zip(TARGETS) {
         if only.as_deref().is_some_and(|only| only != *name) {
