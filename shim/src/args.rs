@@ -23,6 +23,8 @@ pub(crate) enum Request {
 pub(crate) struct Args {
     /// The network by name or id; `None`: the only one there is.
     pub(crate) network: Option<String>,
+    /// Whether a supervisor may be started when none runs.
+    pub(crate) start: bool,
     /// The program as typed; its argv\[0\].
     pub(crate) command: OsString,
     /// What follows it.
@@ -33,16 +35,20 @@ pub(crate) struct Args {
 pub(crate) const HELP: &str = "\
 Run a program on a virtual network
 
-Usage: netcon-shim [--net NAME] [--] PROGRAM [ARGUMENT]...
+Usage: netcon-shim [--net NAME] [--no-start] [--] PROGRAM [ARGUMENT]...
 
 Options:
   --net NAME  Network to run on, by name or id (default: NETCON_NET, else the only one there is)
+  --no-start  Do not start a supervisor when none runs
   --help      Print this help
   --version   Print the version
 
 Environment:
-  NETCON_NET     Network to run on; set for the program to the one it runs on
-  NETCON_SOCKET  Socket of the supervisor
+  NETCON_NET        Network to run on; set for the program to the one it runs on
+  NETCON_SOCKET     Socket of the supervisor
+  NETCON_NO_START   As --no-start, unless empty or 0
+  NETCON_IDLE_EXIT  Seconds after which a supervisor started by netcon-shim ends when nothing needs it
+                    (default: 600; 0: never)
 
 Exit status: the program's own; 125 if netcon-shim fails, 126 if the program cannot be executed,
 127 if it is not found.
@@ -55,6 +61,7 @@ pub(crate) fn parse(
 ) -> Result<Request, Failure> {
     let mut arguments = arguments.into_iter();
     let mut network = default.filter(|name| !name.is_empty());
+    let mut start = true;
     let command = loop {
         let Some(argument) = arguments.next() else {
             return Err(Failure::Usage("no program given".to_owned()));
@@ -68,6 +75,7 @@ pub(crate) fn parse(
             b"--help" | b"-h" => return Ok(Request::Help),
             b"--version" | b"-V" => return Ok(Request::Version),
             b"--man" => return Ok(Request::Man),
+            b"--no-start" => start = false,
             b"--net" => {
                 network = Some(
                     arguments
@@ -89,6 +97,7 @@ pub(crate) fn parse(
     };
     Ok(Request::Run(Args {
         network: network.map(checked).transpose()?,
+        start,
         command,
         arguments: arguments.collect(),
     }))

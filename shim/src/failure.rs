@@ -4,6 +4,7 @@
 use netcon_shim::filter::BuildError;
 use netcon_shim::handover::VERSION;
 use netcon_shim::runtime::RuntimeError;
+use netcon_shim::start::StartError;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
@@ -26,8 +27,10 @@ pub(crate) enum Failure {
     Unreadable(PathBuf),
     /// The folder of the supervisor's socket cannot be trusted.
     Runtime(RuntimeError),
-    /// Nobody listens at the supervisor's socket.
+    /// Nobody listens at the supervisor's socket, and none is to be started.
     NoSupervisor(PathBuf),
+    /// No supervisor could be started.
+    Start(StartError),
     /// The supervisor's socket cannot be connected to.
     Connect(PathBuf, io::Error),
     /// The supervisor's socket is served by another user.
@@ -68,6 +71,7 @@ impl Failure {
             | Self::Output(_)
             | Self::Runtime(_)
             | Self::NoSupervisor(_)
+            | Self::Start(_)
             | Self::Connect(..)
             | Self::ForeignSupervisor(..)
             | Self::Refused(_)
@@ -125,6 +129,7 @@ impl fmt::Display for Failure {
                 "no supervisor answers at {}; start netcon-supervisor, or set NETCON_SOCKET to where it listens",
                 path.display()
             ),
+            Self::Start(error) => write!(f, "{error}"),
             Self::Connect(path, error) => write!(
                 f,
                 "the supervisor's socket {} cannot be connected to ({}); check NETCON_SOCKET and its permissions",
@@ -150,7 +155,7 @@ impl fmt::Display for Failure {
             Self::Strange => write!(
                 f,
                 "what answers at the supervisor's socket does not speak version {VERSION} of the hand-over; install \
-                 netcon-shim and netcon-supervisor of one release, and restart netcon-supervisor"
+                 netcon-shim and netcon-supervisor of one release, then: netcon service restart"
             ),
             Self::NotDumpable => write!(
                 f,

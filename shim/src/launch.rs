@@ -13,7 +13,7 @@ use netcon_shim::handover::{
     Answer, Hello, Listener, MAX_ARGV0, Message, Outcome, PREAMBLE, PROBE_COOKIE, PROBE_ERRNO,
     PROBE_FD, Purpose, VERSION,
 };
-use netcon_shim::{filter, runtime, sys};
+use netcon_shim::{filter, runtime, start, sys};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -24,8 +24,8 @@ use std::time::Duration;
 
 /// Puts this process into the network that `args` name; returns the network's local name.
 pub(crate) fn enter(args: &Args) -> Result<String, Failure> {
-    let mut supervisor = connect()?;
-    match ask(&mut supervisor, args)? {
+    let (supervisor, answer) = first_answer(args)?;
+    match answer {
         Answer::Inside { network } => Ok(network),
         Answer::Refused { sentence, .. } => Err(Failure::Refused(sentence)),
         Answer::Accepted { network, .. } => {
@@ -40,17 +40,38 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// SECCOMP_FILTER_FLAG_SPEC_ALLOW: before Linux 5.16 a filter turns on costly mitigations; the program shall run as it would.
 const SPEC_ALLOW: u32 = 1 << 2;
 
-fn connect() -> Result<UnixStream, Failure> {
+/// Conversations that are begun before we believe that the supervisor ends them.
+const ATTEMPTS: u32 = 3;
+
+/// Asks the supervisor. One that ends, or is restarted, in this moment hangs up before its answer: nothing has happened
+/// then, and the next one is asked.
+fn first_answer(args: &Args) -> Result<(UnixStream, Answer), Failure> {
+    let mut attempt = 1;
+    loop {
+        let mut supervisor = connect(args.start && start::is_allowed())?;
+        match ask(&mut supervisor, args) {
+            Ok(answer) => return Ok((supervisor, answer)),
+            Err(Failure::Lost(_)) if attempt < ATTEMPTS => attempt += 1,
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Connects to the supervisor; starts one if none runs and `start` allows it.
+fn connect(start: bool) -> Result<UnixStream, Failure> {
     let path = runtime::socket_path(false).map_err(Failure::Runtime)?;
     let supervisor = match sys::connect(&path) {
         Ok(supervisor) => supervisor,
-        Err(error) => {
-            return Err(match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ECONNREFUSED | libc::ENOTDIR) => {
-                    Failure::NoSupervisor(path)
-                }
-                _ => Failure::Connect(path, error),
-            });
+        Err(error) if !start::is_absence(&error) => return Err(Failure::Connect(path, error)),
+        Err(_) if !start => return Err(Failure::NoSupervisor(path)),
+        Err(_) => {
+            runtime::socket_path(true).map_err(Failure::Runtime)?;
+            if let Some(log) = start::ensure(&path).map_err(Failure::Start)? {
+                let line = format!("netcon-shim: {}\n", start::told(&log));
+                // The program runs, whether it can be told or not.
+                let _ = io::stderr().write_all(line.as_bytes());
+            }
+            sys::connect(&path).map_err(|error| Failure::Connect(path.clone(), error))?
         }
     };
     match sys::peer_uid(&supervisor) {

@@ -2,11 +2,13 @@
 //! Kernel calls; the only unsafe code of this crate.
 #![allow(unsafe_code)]
 
+mod detach;
 #[cfg(feature = "filter")]
 mod process;
 #[cfg(feature = "seccomp")]
 mod seccomp;
 
+pub use detach::{Detached, READY_FD, is_contained, start_detached, try_lock, wait_readable};
 #[cfg(feature = "filter")]
 pub use process::{
     ThreadSignal, connect, execute, is_dumpable, may_execute, may_read, peer_uid, send_with_fd,

@@ -16,6 +16,7 @@ fn parsed(arguments: &[&str], default: Option<&str>) -> Result<Request, Failure>
 fn run(network: Option<&str>, command: &str, arguments: &[&str]) -> Request {
     Request::Run(Args {
         network: network.map(str::to_owned),
+        start: true,
         command: command.into(),
         arguments: arguments.iter().map(OsString::from).collect(),
     })
@@ -45,6 +46,16 @@ fn what_follows_the_program_is_the_programs() {
         (&["--", ""], None, run(None, "", &[])),
         (&["--net", "x", "--help", "curl"], None, Request::Help),
         (&["--version"], None, Request::Version),
+        (
+            &["--no-start", "x", "--no-start"],
+            None,
+            Request::Run(Args {
+                network: None,
+                start: false,
+                command: "x".into(),
+                arguments: vec!["--no-start".into()],
+            }),
+        ),
     ];
     for (arguments, default, expected) in cases {
         assert_eq!(

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -27,9 +27,13 @@ use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{getsockopt, sockopt};
 
+use crate::clock;
 use crate::control::{PeerCredentials, Service};
+use crate::needs::Need;
 
 /// Time a client has to say everything it has to say.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,13 +67,29 @@ pub enum SocketError {
     },
 }
 
-/// The bound socket. Its file goes when this does.
+/// The bound socket. Its file goes when this does, unless a service manager has made it.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    /// A service manager has made it, and keeps it for the next supervisor.
+    passed: bool,
+    accepting: Mutex<Option<Accepting>>,
     _lock: Flock<File>,
 }
+
+/// The thread that accepts.
+#[derive(Debug)]
+struct Accepting {
+    stop: Arc<EventFd>,
+    thread: thread::JoinHandle<()>,
+    door: Arc<Door>,
+}
+
+/// How long a supervisor that is beginning or ending may hold the lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Socket {
     /// Binds `path`, mode 0600. What a dead supervisor left is replaced; a live one is not.
@@ -108,8 +128,34 @@ impl Socket {
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(fail("protect"))?;
         Ok(Self {
             listener,
+            passed: false,
+            accepting: Mutex::new(None),
             path: path.to_path_buf(),
             _lock: lock,
+        })
+    }
+
+    /// Takes a listening socket that a service manager has made.
+    ///
+    /// # Errors
+    /// [`SocketError::NotSocket`] for anything else; [`SocketError::Live`] when another supervisor has its lock.
+    pub fn adopt(passed: OwnedFd) -> Result<Self, SocketError> {
+        let listens = getsockopt(&passed, sockopt::AcceptConn).unwrap_or(false);
+        let listener = UnixListener::from(passed);
+        let path = listener
+            .local_addr()
+            .ok()
+            .filter(|_| listens)
+            .and_then(|address| address.as_pathname().map(Path::to_path_buf))
+            .ok_or_else(|| SocketError::NotSocket {
+                path: "the socket that was passed".into(),
+            })?;
+        Ok(Self {
+            _lock: lock_quietly(&path)?,
+            listener,
+            passed: true,
+            accepting: Mutex::new(None),
+            path,
         })
     }
 
@@ -128,33 +174,86 @@ impl Socket {
         service: Arc<Service>,
         http: impl Fn(UnixStream, PeerCredentials) + Send + Sync + 'static,
     ) -> io::Result<()> {
-        let listener = self.listener.try_clone()?;
         let door = Arc::new(Door {
             service,
             http: Box::new(http),
             guests: Mutex::new(Guests::default()),
             left: Condvar::new(),
         });
-        thread::Builder::new()
+        self.begin(door)
+    }
+
+    /// Accepts nobody while `nobody_is_there` is asked. True: that is so, and the socket is closed; false: it goes on as
+    /// before. Clients that come meanwhile wait.
+    ///
+    /// # Errors
+    /// When accepting cannot be taken up again.
+    pub fn close_if(&self, nobody_is_there: impl FnOnce() -> bool) -> io::Result<bool> {
+        let Some(door) = self.pause() else {
+            return Ok(true);
+        };
+        if nobody_is_there() {
+            self.close();
+            return Ok(true);
+        }
+        self.begin(door)?;
+        Ok(false)
+    }
+
+    /// Accepts nobody any more. Who waits is hung up when the process ends, and asks again; those at a socket that was
+    /// passed wait for the next supervisor.
+    pub fn close(&self) {
+        if !self.passed {
+            // The lock is still ours: nobody else has bound this name meanwhile.
+            let _may_be_gone = std::fs::remove_file(&self.path);
+        }
+        self.pause();
+    }
+
+    fn pause(&self) -> Option<Arc<Door>> {
+        let ended = self.accepting().take()?;
+        let _cannot_overflow = ended.stop.write(1);
+        let _panicked = ended.thread.join();
+        Some(ended.door)
+    }
+
+    fn begin(&self, door: Arc<Door>) -> io::Result<()> {
+        let listener = self.listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
+        let (their_stop, their_door) = (Arc::clone(&stop), Arc::clone(&door));
+        let thread = thread::Builder::new()
             .name("admission".to_owned())
-            .spawn(move || accept(&listener, &door))?;
+            .spawn(move || accept(&listener, &their_stop, &their_door))?;
+        *self.accepting() = Some(Accepting { stop, thread, door });
         Ok(())
+    }
+
+    fn accepting(&self) -> MutexGuard<'_, Option<Accepting>> {
+        self.accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _may_be_gone = std::fs::remove_file(&self.path);
-        // Wakes the accepting thread, which then ends.
-        let _may_be_closed = nix::sys::socket::shutdown(
-            std::os::fd::AsRawFd::as_raw_fd(&self.listener),
-            nix::sys::socket::Shutdown::Both,
-        );
+        self.close();
     }
 }
 
-/// Two supervisors that start together must not both find the other dead.
+/// Two supervisors that start together must not both find the other dead. One that holds the lock and does not listen is
+/// about to: to end, or to begin.
 fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
+    lock_unless(path, || UnixStream::connect(path).is_ok())
+}
+
+/// The same without a look at who listens.
+fn lock_quietly(path: &Path) -> Result<Flock<File>, SocketError> {
+    lock_unless(path, || false)
+}
+
+fn lock_unless(path: &Path, is_live: impl Fn() -> bool) -> Result<Flock<File>, SocketError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let lock_path = PathBuf::from(name);
@@ -163,7 +262,7 @@ fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
         path: lock_path.clone(),
         error,
     };
-    let file = OpenOptions::new()
+    let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
@@ -171,15 +270,30 @@ fn lock(path: &Path) -> Result<Flock<File>, SocketError> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(&lock_path)
         .map_err(fail)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_file, errno)| {
-        if errno == nix::errno::Errno::EWOULDBLOCK {
-            SocketError::Live {
-                path: path.to_path_buf(),
+    let deadline = clock::now() + LOCK_PATIENCE;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((_file, errno)) if errno != nix::errno::Errno::EWOULDBLOCK => {
+                return Err(fail(errno.into()));
             }
-        } else {
-            fail(errno.into())
+            Err((unlocked, _busy)) => {
+                if clock::now() >= deadline || is_live() {
+                    return Err(SocketError::Live {
+                        path: path.to_path_buf(),
+                    });
+                }
+                file = unlocked;
+                thread::park_timeout(LOCK_PAUSE);
+            }
         }
-    })
+    }
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
+    }
 }
 
 /// What the conversations share.
@@ -203,11 +317,20 @@ struct Guests {
     handing_over: BTreeSet<u32>,
 }
 
-fn accept(listener: &UnixListener, door: &Arc<Door>) {
+/// Until `stop` is raised.
+fn accept(listener: &UnixListener, stop: &EventFd, door: &Arc<Door>) {
     loop {
+        let mut polled = [
+            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
+        ];
+        let _interrupted = poll(&mut polled, PollTimeout::NONE);
+        if polled[0].any().unwrap_or(false) {
+            return;
+        }
         match listener.accept() {
             Ok((stream, _unnamed)) => receive(stream, door),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept on the unix socket");
                 // Out of descriptors: others have to close some first.
@@ -249,6 +372,7 @@ struct Guest {
     number: u64,
     stream: Arc<UnixStream>,
     peer: PeerCredentials,
+    _need: Need,
 }
 
 impl Guest {
@@ -272,6 +396,7 @@ impl Guest {
         guests.awaited.insert(number, Arc::clone(&stream));
         drop(guests);
         Self {
+            _need: door.service.needs().enter(),
             door,
             number,
             stream,

@@ -14,17 +14,32 @@ use clap::{ArgAction, Parser};
     about = "Runs the virtual networks of this user, in the foreground",
     long_about = "Runs the virtual networks of this user, in the foreground.\n\n\
         Programs join a network with netcon-shim; networks and peers are managed with netcon or over \
-        HTTP on localhost. SIGINT and SIGTERM end it.",
-    after_help = EXIT_CODES
+        HTTP on localhost. netcon-shim and netcon start a supervisor when none runs.\n\n\
+        SIGINT and SIGTERM end it, SIGHUP has it read its state directory again.",
+    after_help = AFTER_HELP
 )]
 pub struct Args {
-    /// Keep networks and keys in this directory [default: $XDG_STATE_HOME/netcon or ~/.local/state/netcon]
+    /// Keep networks and keys in this directory [default: NETCON_STATE_DIR, $XDG_STATE_HOME/netcon or
+    /// ~/.local/state/netcon]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// Use this port for the overlay (UDP, next free one if it is busy) and for HTTP on loopback
-    #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: u16,
+    /// Use this port for the overlay (UDP, next free one if it is busy) and for HTTP on loopback [default: NETCON_PORT
+    /// or 9993]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// End when nothing has needed it for so long: no program, no connection to its API; 0 is never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub idle_exit: u32,
+
+    /// Write the log to this file, 1 MiB of it and 1 MiB of what was before in FILE.1; SIGHUP opens it anew
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+
+    /// Write a line to this open descriptor when everything is ready
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(3..))]
+    pub ready_fd: Option<i32>,
 
     /// Log more (-v decisions, -vv calls and packets, -vvv everything); RUST_LOG takes precedence
     #[arg(short, long, action = ArgAction::Count)]
@@ -34,8 +49,8 @@ pub struct Args {
 /// Port of the overlay and of the control API unless another is asked for.
 pub const DEFAULT_PORT: u16 = 9993;
 
-const EXIT_CODES: &str = "Exit codes:\n  \
-    0  ended by SIGINT or SIGTERM\n  \
+const AFTER_HELP: &str = "Exit codes:\n  \
+    0  ended by SIGINT or SIGTERM, or idle\n  \
     1  failed while running\n  \
     2  the arguments are wrong\n  \
     3  the state directory cannot be used\n  \
@@ -47,7 +62,7 @@ const EXIT_CODES: &str = "Exit codes:\n  \
 /// How the supervisor ends; the numbers are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Asked to end by a signal.
+    /// Asked to end by a signal, or idle.
     Ended = 0,
     /// Something broke while it ran.
     Failed = 1,
@@ -63,6 +78,31 @@ pub enum Exit {
     Kernel = 6,
     /// Another supervisor uses the socket or the state directory.
     Another = 7,
+}
+
+impl Args {
+    /// The port as said on the command line, else in NETCON_PORT, else [`DEFAULT_PORT`].
+    ///
+    /// # Errors
+    /// A sentence when NETCON_PORT is no port.
+    pub fn wanted_port(&self) -> Result<u16, String> {
+        if let Some(port) = self.port {
+            return Ok(port);
+        }
+        match std::env::var_os("NETCON_PORT").filter(|value| !value.is_empty()) {
+            None => Ok(DEFAULT_PORT),
+            Some(value) => value
+                .to_str()
+                .and_then(|text| text.parse().ok())
+                .filter(|port| *port > 0)
+                .ok_or_else(|| {
+                    format!(
+                        "NETCON_PORT={} is not a port; use 1 to 65535.",
+                        value.display()
+                    )
+                }),
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -95,7 +135,11 @@ mod tests {
     #[test]
     fn defaults_and_options() {
         let args = Args::try_parse_from(["netcon-supervisor"]).unwrap();
-        assert_eq!((args.port, args.verbose, args.state_dir), (9993, 0, None));
+        assert_eq!((args.port, args.verbose, args.state_dir), (None, 0, None));
+        assert_eq!(
+            (args.idle_exit, args.log_file, args.ready_fd),
+            (0, None, None)
+        );
         let args = Args::try_parse_from([
             "netcon-supervisor",
             "-vv",
@@ -105,7 +149,7 @@ mod tests {
             "/x",
         ])
         .unwrap();
-        assert_eq!((args.port, args.verbose), (7, 2));
+        assert_eq!((args.port, args.verbose), (Some(7), 2));
         assert_eq!(args.state_dir, Some(PathBuf::from("/x")));
     }
 
@@ -115,6 +159,8 @@ mod tests {
             ["--port", "0"],
             ["--port", "65536"],
             ["--port", "x"],
+            ["--idle-exit", "-1"],
+            ["--ready-fd", "2"],
             ["extra", "y"],
         ] {
             let error = Args::try_parse_from([&["netcon-supervisor"][..], &wrong[..]].concat())

@@ -214,12 +214,13 @@ impl Places {
             return stream.turn_away();
         };
         let service = Arc::clone(&self.service);
+        let need = matches!(who, Who::Owner { .. }).then(|| service.needs().enter());
         let guard = Guard::new(Arc::clone(&service), who);
         tokio::spawn(async move {
             if let Err(error) = serve(stream, guard, service).await {
                 tracing::debug!(%error, "a connection to the API failed");
             }
-            drop((place, seat));
+            drop((place, seat, need));
         });
     }
 

@@ -19,6 +19,15 @@ fn main() -> ExitCode {
         return print_page();
     }
     let args = Args::parse();
+    if let Some(path) = &args.log_file
+        && let Err(error) = logging::to_file(path)
+    {
+        complain(&format!(
+            "Cannot write the log to {}: {error}.",
+            path.display()
+        ));
+        return Exit::State.into();
+    }
     if let Some(complaint) = logging::start(args.verbose) {
         tracing::warn!("{complaint}");
     }
@@ -27,7 +36,15 @@ fn main() -> ExitCode {
             .map(|running| Arc::new(running) as Arc<dyn Runtime>)
             .map_err(|error| RuntimeError(format!("Cannot start the node: {error}.")))
     };
-    match startup::run(&args, node) {
+    // Kept until the complaint is written: whoever waits for it reads the log when it closes.
+    let ready = match args.ready_fd.map(sys::inherited::take).transpose() {
+        Ok(ready) => ready,
+        Err(error) => {
+            complain(&format!("--ready-fd: {error}."));
+            return Exit::Usage.into();
+        }
+    };
+    match startup::run(&args, ready.as_ref(), node) {
         Ok(()) => Exit::Ended.into(),
         Err(failure) => {
             complain(&failure.sentence);

@@ -29,7 +29,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Everything that runs. Shared by all threads.
 #[derive(Debug)]
@@ -54,12 +54,19 @@ pub struct Node {
     networks: RwLock<HashMap<NetworkIndex, Arc<Network>>>,
     containers: RwLock<BTreeMap<u64, Arc<Container>>>,
     next_index: AtomicU32,
+    /// When the last sweep ended.
+    swept: Mutex<Instant>,
 }
 
 /// Descriptors of one process that are looked through for a socket.
 const SEARCH_FDS: usize = 4096;
 /// Processes of one container that are looked through for a socket.
 const SEARCH_PROCESSES: usize = 256;
+/// A sweep, and the pause after it, take far less. It enters every network and looks after every receiver: what hangs there
+/// shows here.
+const LONGEST_SWEEP: Duration = Duration::from_secs(20);
+/// Between two looks whether connections have ended.
+const FAREWELL_PAUSE: Duration = Duration::from_millis(10);
 /// How long the filtered thread may take to make the probe call.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,6 +86,7 @@ impl Node {
             networks: RwLock::default(),
             containers: RwLock::default(),
             next_index: AtomicU32::new(0),
+            swept: Mutex::new(clock::now()),
         })
     }
 
@@ -222,6 +230,11 @@ impl Node {
         }
         self.events.tick();
         self.tasks.sweep();
+    }
+
+    /// Notes that a sweep has ended.
+    pub fn swept(&self, now: Instant) {
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     /// Closes every socket of a network that no program holds any more: when a port or a descriptor is wanted.
@@ -574,6 +587,48 @@ impl Runtime for Running {
         Some(found.network.name())
     }
 
+    fn check(&self, within: Duration) -> Result<(), RuntimeError> {
+        if !self.0.data.answers(within) {
+            return Err(RuntimeError(
+                "The thread that moves packets does not answer".to_owned(),
+            ));
+        }
+        let swept = *self.0.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if clock::now().saturating_duration_since(swept) > LONGEST_SWEEP {
+            return Err(RuntimeError(
+                "The thread that looks after sockets and receivers does not get on".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn end(&self, within: Duration) {
+        let deadline = clock::now() + within;
+        let networks = self.networks();
+        for network in &networks {
+            let mut state = network.lock();
+            state.stopped = true;
+            let sockets: Vec<_> = state.carriers.keys().copied().collect();
+            for socket in sockets {
+                state.close(clock::now(), &self.0.registry, socket, CloseHow::Graceful);
+            }
+        }
+        for container in self.0.running() {
+            container.room.post(Message::Retry);
+        }
+        self.0.data.wake();
+        let flows = |network: &Arc<Network>| network.lock().sockets.stack().sizes().flows;
+        while clock::now() < deadline && networks.iter().any(|network| flows(network) > 0) {
+            std::thread::park_timeout(FAREWELL_PAUSE);
+        }
+        for network in &networks {
+            network.lock().sockets.stack_mut().abort_all(clock::now());
+        }
+        // The second answer comes after a turn in which the resets left.
+        let rest = Duration::from_millis(200);
+        let _even_if_it_hangs = self.0.data.answers(rest) && self.0.data.answers(rest);
+    }
+
     fn start_container(
         &self,
         admission: Admission,
@@ -645,6 +700,17 @@ fn v6(addresses: &[(IpAddr, u8)]) -> Option<(Ipv6Addr, u8)> {
             IpAddr::V4(_) => None,
             IpAddr::V6(v6) => Some((*v6, *length)),
         })
+}
+
+impl Running {
+    fn networks(&self) -> Vec<Arc<Network>> {
+        let networks = self
+            .0
+            .networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        networks.values().cloned().collect()
+    }
 }
 
 /// Receives the shim's probe call, reads its memory and answers it: proof that both work before anything is irreversible.

@@ -7,18 +7,18 @@
 
 use std::fs::DirBuilder;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::time::Duration;
 
 use crate::admission::{Socket, SocketError};
 use crate::args::{Args, Exit};
 use crate::control::{Runtime, RuntimeError, Service};
+use crate::life::{self, Life};
 use crate::state::{StateDir, StateError};
-use crate::{http, ports, sandbox, state, sys};
+use crate::{http, ports, sandbox, state, sys, systemd};
 
 /// Why the supervisor could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -39,59 +39,60 @@ pub struct Parts {
     pub folder: PathBuf,
 }
 
-/// Runs until SIGINT or SIGTERM. `node` makes the node.
+/// Runs until a signal, or idleness, ends it. `node` makes the node; `ready` is told when everything listens.
 ///
 /// # Errors
 /// [`Failure`], with everything this supervisor has put into the file system removed, but for its state.
 pub fn run(
     args: &Args,
+    ready: Option<&OwnedFd>,
     node: impl FnOnce(Parts) -> Result<Arc<dyn Runtime>, RuntimeError>,
 ) -> Result<(), Failure> {
     check_kernel()?;
+    // Before any other file is opened: they come under numbers.
+    let passed = systemd::sockets().map_err(fail(Exit::Runtime))?;
+    let manager = systemd::Manager::of_this_process().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the service manager that NOTIFY_SOCKET names cannot be told anything");
+        systemd::Manager::default()
+    });
     // Blocked before other threads exist, so that they inherit it: signals are read, not handled.
-    let signals = end_signals()?;
+    let signals = life::signals()
+        .map_err(|errno| failure(Exit::Kernel, format!("Cannot wait for signals: {errno}.")))?;
     sandbox::harden().map_err(fail(Exit::Kernel))?;
+    let port = args
+        .wanted_port()
+        .map_err(|sentence| failure(Exit::Usage, sentence))?;
 
-    let state =
-        StateDir::open(&state_directory(args).map_err(fail(Exit::State))?).map_err(|error| {
-            match &error {
-                StateError::Locked { .. } => fail(Exit::Another)(error),
-                StateError::NoPlace | StateError::Io { .. } | StateError::Untrusted { .. } => {
-                    fail(Exit::State)(error)
-                }
-            }
-        })?;
-    let path = netcon_shim::runtime::socket_path(true)
-        .map_err(|error| failure(Exit::Runtime, format!("{error}.")))?;
-    check_length(&path)?;
-    let socket = Socket::bind(&path).map_err(|error| match &error {
-        SocketError::Live { .. } => fail(Exit::Another)(error),
-        SocketError::NotSocket { .. } | SocketError::Io { .. } => fail(Exit::Runtime)(error),
+    let directory = state_directory(args).map_err(fail(Exit::State))?;
+    let socket = take_socket(passed)?;
+    let state = StateDir::open(&directory).map_err(|error| match &error {
+        StateError::Locked { .. } => fail(Exit::Another)(error),
+        StateError::NoPlace | StateError::Io { .. } | StateError::Untrusted { .. } => {
+            fail(Exit::State)(error)
+        }
     })?;
-    let udp = ports::bind_udp(args.port).map_err(|error| {
+    let udp = ports::bind_udp(port).map_err(|error| {
         failure(
             Exit::Port,
             format!(
-                "No UDP port from {} to {} can be used ({error}); choose others with --port.",
-                args.port,
-                args.port.saturating_add(ports::UDP_ATTEMPTS)
+                "No UDP port from {port} to {} can be used ({error}); choose others with --port.",
+                port.saturating_add(ports::UDP_ATTEMPTS)
             ),
         )
     })?;
-    if udp.port != args.port {
+    if udp.port != port {
         tracing::warn!(
-            "UDP port {} is taken; the overlay uses {}: peers need that in their endpoint.",
-            args.port,
+            "UDP port {port} is taken; the overlay uses {}: peers need that in their endpoint.",
             udp.port
         );
     }
     let udp_port = udp.port;
-    let (listeners, complaint) = ports::bind_http(args.port);
+    let (listeners, complaint) = ports::bind_http(port);
     if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
 
-    let folder = Folder::make(&path)?;
+    let folder = Folder::make(socket.path())?;
     let parts = Parts {
         udp,
         folder: folder.0.clone(),
@@ -121,15 +122,55 @@ pub fn run(
         networks = service.networks().len(),
         "ready"
     );
-    let end = wait_for_end(&signals);
-    service.save_timestamps();
-    end
-    // The socket's file goes with `socket`; the process's end closes the rest.
+    manager.tell(systemd::Notice::Ready);
+    if let Some(ready) = ready {
+        // Whoever started us may have gone away meanwhile.
+        let _nobody_waits = nix::unistd::write(ready, b"ready\n");
+    }
+    let life = Life {
+        signals: &signals,
+        socket: &socket,
+        service: &service,
+        manager: &manager,
+        watchdog: systemd::watchdog(),
+        idle: (args.idle_exit > 0).then(|| Duration::from_secs(args.idle_exit.into())),
+    };
+    life.live()
+        .map_err(|errno| failure(Exit::Failed, format!("Cannot wait for signals: {errno}.")))
+    // The socket's lock goes with `socket`, the folder with `folder`; the process's end closes the rest.
+}
+
+/// The socket that a service manager has made, or one of our own.
+fn take_socket(passed: Vec<OwnedFd>) -> Result<Socket, Failure> {
+    let mut passed = passed.into_iter();
+    let result = match (passed.next(), passed.next()) {
+        (Some(_), Some(_)) => {
+            return Err(failure(
+                Exit::Runtime,
+                "More than one socket was passed; one ListenStream= is what the unit needs."
+                    .to_owned(),
+            ));
+        }
+        (Some(socket), None) => Socket::adopt(socket),
+        (None, _) => {
+            let path = netcon_shim::runtime::socket_path(true)
+                .map_err(|error| failure(Exit::Runtime, format!("{error}.")))?;
+            check_length(&path)?;
+            Socket::bind(&path)
+        }
+    };
+    let socket = result.map_err(|error| match &error {
+        SocketError::Live { .. } => fail(Exit::Another)(error),
+        SocketError::NotSocket { .. } | SocketError::Io { .. } => fail(Exit::Runtime)(error),
+    })?;
+    check_length(socket.path())?;
+    Ok(socket)
 }
 
 fn state_directory(args: &Args) -> Result<PathBuf, StateError> {
-    match &args.state_dir {
-        Some(directory) => Ok(directory.clone()),
+    let named = std::env::var_os("NETCON_STATE_DIR").filter(|value| !value.is_empty());
+    match args.state_dir.clone().or(named.map(PathBuf::from)) {
+        Some(directory) => Ok(directory),
         None => state::default_directory(
             std::env::var_os("XDG_STATE_HOME").map(PathBuf::from),
             std::env::var_os("HOME").map(PathBuf::from),
@@ -228,32 +269,6 @@ fn check_kernel() -> Result<(), Failure> {
             ),
         )
     })
-}
-
-fn end_signals() -> Result<SignalFd, Failure> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-    signals
-        .thread_block()
-        .and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC))
-        .map_err(|errno| failure(Exit::Kernel, format!("Cannot wait for signals: {errno}.")))
-}
-
-fn wait_for_end(signals: &SignalFd) -> Result<(), Failure> {
-    loop {
-        match signals.read_signal() {
-            Ok(Some(signal)) => {
-                tracing::info!(signal = signal.ssi_signo, "ending");
-                return Ok(());
-            }
-            Ok(None) | Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => {
-                return Err(failure(
-                    Exit::Failed,
-                    format!("Cannot wait for signals: {errno}."),
-                ));
-            }
-        }
-    }
 }
 
 fn failure(exit: Exit, sentence: String) -> Failure {

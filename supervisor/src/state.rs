@@ -24,7 +24,9 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::clock;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -323,7 +325,7 @@ fn check_directory(path: &Path) -> Result<(), StateError> {
 
 fn take_lock(root: &Path) -> Result<Flock<File>, StateError> {
     let path = root.join("lock");
-    let file = OpenOptions::new()
+    let mut file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -335,20 +337,34 @@ fn take_lock(root: &Path) -> Result<Flock<File>, StateError> {
             path: path.clone(),
             error,
         })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_file, errno)| {
-        if errno == Errno::EWOULDBLOCK {
-            StateError::Locked {
-                path: root.to_path_buf(),
+    let deadline = clock::now() + LOCK_PATIENCE;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((unlocked, Errno::EWOULDBLOCK)) if clock::now() < deadline => {
+                file = unlocked;
+                std::thread::park_timeout(LOCK_PAUSE);
             }
-        } else {
-            StateError::Io {
-                action: "lock",
-                path,
-                error: errno.into(),
+            Err((_file, Errno::EWOULDBLOCK)) => {
+                return Err(StateError::Locked {
+                    path: root.to_path_buf(),
+                });
+            }
+            Err((_file, errno)) => {
+                return Err(StateError::Io {
+                    action: "lock",
+                    path,
+                    error: errno.into(),
+                });
             }
         }
-    })
+    }
 }
+
+/// How long a supervisor that ends may still hold the lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks at the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! Starts the node's own threads: one that moves packets, one that looks after sockets nothing else tells about. Both run
 //! until the process ends.
 
+use crate::clock;
 use crate::data::{self, Handle, Udp};
 use crate::node::{Node, Running};
 use crate::sys::{allocator, random};
@@ -36,6 +37,7 @@ pub fn start(folder: PathBuf, udp: UdpSocket) -> io::Result<Running> {
         for turn in 1_u64.. {
             park_timeout(SWEEP_INTERVAL);
             sweep_node.sweep(&mut cursor);
+            sweep_node.swept(clock::now());
             if turn % TRIM_EVERY == 0 {
                 allocator::trim();
             }

@@ -20,6 +20,7 @@ pub(crate) fn run(socket: &Path, arguments: &[&str], input: &str) -> (i32, Strin
         .args(arguments)
         .env_clear()
         .env("NETCON_SOCKET", socket)
+        .env("NETCON_NO_START", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -237,6 +237,14 @@ impl Stack {
         self.remove(now, id);
     }
 
+    /// Ends every flow with a reset to its peer: the machine goes down, and nobody is left to answer.
+    pub fn abort_all(&mut self, now: Instant) {
+        let flows: Vec<FlowId> = self.by_tuple.values().copied().collect();
+        for flow in flows {
+            self.reset(now, flow);
+        }
+    }
+
     /// Forgets a flow without a word to anyone.
     pub(super) fn remove(&mut self, now: Instant, id: FlowId) {
         self.recycle_endpoint(now, id);

@@ -131,6 +131,7 @@ fn no_supervisor() {
         Command::new(shim_path())
             .arg("true")
             .env("NETCON_SOCKET", &socket)
+            .env("NETCON_NO_START", "1")
             .output()
             .unwrap()
     };
@@ -156,6 +157,7 @@ fn an_untrusted_folder() {
     command
         .arg("true")
         .env_remove("NETCON_SOCKET")
+        .env("NETCON_NO_START", "1")
         .env("XDG_RUNTIME_DIR", &folder);
     assert_fails(&command.output().unwrap(), 125, &["is not a directory"]);
     std::fs::remove_dir_all(&folder).unwrap();

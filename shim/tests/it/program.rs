@@ -55,7 +55,7 @@ fn its_environment_gains_the_network() {
         .output()
         .unwrap();
     let mut expected = format!(
-        "NETCON_NET=home\nNETCON_SOCKET={}\nPATH=/usr/bin:/bin\n",
+        "NETCON_NET=home\nNETCON_NO_START=1\nNETCON_SOCKET={}\nPATH=/usr/bin:/bin\n",
         supervisor.socket.display()
     );
     expected.push_str("odd=a=b\nc\n");

@@ -86,6 +86,19 @@ pub trait Runtime: super::Observe {
         notify: OwnedFd,
         flags: u32,
     ) -> Result<(), RuntimeError>;
+
+    /// Whether packets are moved and sockets looked after: asked before the watchdog is told that all is well. Waits up to
+    /// `within` for an answer.
+    ///
+    /// # Errors
+    /// Which part does not answer.
+    fn check(&self, _within: Duration) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    /// The end of the node: every socket of every network is closed as the kernel closes those of a process that dies.
+    /// Peers hear it (FIN, and RST where they have not answered in time); returns within about `within`.
+    fn end(&self, _within: Duration) {}
 }
 
 /// Who hears of a peer, by the name of its network and its key, whose handshakes go unanswered: its endpoint may be a wrong

@@ -4,6 +4,7 @@
 mod admit;
 mod change;
 mod peers;
+mod reload;
 mod remembered;
 mod resolved;
 mod watch;
@@ -24,6 +25,7 @@ use super::checks::{check_addresses, check_mtu, check_name, check_peers};
 use super::endpoints::Resolver;
 use super::runtime::{NetworkStart, Runtime};
 use crate::clock;
+use crate::needs::Needs;
 use crate::state::{
     Broken, InterfaceAddress, NetworkConfig, NetworkId, NetworkName, PeerEntry, StateDir,
     StateError, Version, WgQuickSettings,
@@ -36,6 +38,7 @@ pub use admit::Admitted;
 pub use change::{ChangedNetwork, ChangedPeer};
 pub(super) use peers::no_peer;
 pub use peers::{AddedPeer, NewPeer, PeerExport};
+pub use reload::Reloaded;
 
 /// Answers the control API and admits containers; owns the state directory.
 pub struct Service {
@@ -47,6 +50,7 @@ pub struct Service {
     udp_port: u16,
     started: Instant,
     next_container: AtomicU64,
+    needs: Needs,
 }
 
 /// What the resolver of endpoints needs too.
@@ -156,6 +160,7 @@ impl Service {
             udp_port,
             started: clock::now(),
             next_container: AtomicU64::new(1),
+            needs: Needs::default(),
         };
         let mut tables = service.lock();
         for broken in loaded.broken {
@@ -167,19 +172,7 @@ impl Service {
             tables.broken.insert(broken.name.clone(), broken);
         }
         for config in loaded.networks {
-            // A person may have edited the file.
-            let failure = check_mtu(Some(config.mtu))
-                .and_then(|_mtu| check_addresses(&config.addresses))
-                .and_then(|()| check_peers(&config))
-                .map_err(|error| error.to_string())
-                .and_then(|()| service.start_network(&config))
-                .err();
-            if let Some(failure) = &failure {
-                tracing::error!("Network {} does not run: {failure}", config.name);
-            }
-            tables
-                .networks
-                .insert(config.name.clone(), Known { config, failure });
+            service.begin(&mut tables, config);
         }
         drop(tables);
         Ok(service)
@@ -238,6 +231,12 @@ impl Service {
     #[must_use]
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Who needs this supervisor.
+    #[must_use]
+    pub fn needs(&self) -> &Needs {
+        &self.needs
     }
 
     /// The node.
@@ -358,6 +357,7 @@ impl Service {
         self.tell(Happening::NetworkDeleted {
             network: name.to_string(),
         });
+        tables.broken.remove(name.as_str());
         tables
             .networks
             .remove(&name)
@@ -372,6 +372,13 @@ impl Service {
         config: NetworkConfig,
         apply: impl FnOnce(&Self, &str) -> Result<(), String>,
     ) -> Result<(), ControlError> {
+        if let Some(broken) = tables.broken.get(config.name.as_str()) {
+            return Err(ControlError::Conflict(format!(
+                "{} cannot be used any more ({}), and would be overwritten; repair or remove it, then: netcon service reload.",
+                broken.path.display(),
+                broken.reason
+            )));
+        }
         let Some(known) = tables.networks.get_mut(&config.name) else {
             return Err(ControlError::NotFound(format!(
                 "There is no network {}.",

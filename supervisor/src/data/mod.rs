@@ -85,6 +85,9 @@ pub enum Command {
         network: NetworkIndex,
         reply: SyncSender<(Duration, PeerTimestamps)>,
     },
+    Ping {
+        reply: SyncSender<()>,
+    },
     Stop,
 }
 
@@ -180,6 +183,14 @@ impl Handle {
     /// Whether timestamps of handshakes have changed since this was last asked.
     pub fn take_timestamps_changed(&self) -> bool {
         self.0.timestamps_changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the thread ends a turn and answers within that time.
+    #[must_use]
+    pub fn answers(&self, within: Duration) -> bool {
+        let (reply, answer) = sync_channel(1);
+        self.command(Command::Ping { reply });
+        answer.recv_timeout(within).is_ok()
     }
 
     fn command(&self, command: Command) {

@@ -458,6 +458,9 @@ impl Thread {
             Command::Routes { network, reply } => {
                 let _ = reply.send(self.overlay.routes(network));
             }
+            Command::Ping { reply } => {
+                let _ = reply.send(());
+            }
             Command::Stop => return false,
         }
         true

@@ -4,6 +4,7 @@
 pub mod allocator;
 pub mod diag;
 pub mod inet_diag;
+pub mod inherited;
 pub mod ioctl;
 pub mod memory;
 pub mod peer;

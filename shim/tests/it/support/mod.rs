@@ -64,13 +64,14 @@ impl Supervisor {
         }
     }
 
-    /// The shim with these arguments, in an environment of two variables.
+    /// The shim with these arguments, in an environment of three variables.
     pub(crate) fn shim(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(shim_path());
         command
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
+            .env("NETCON_NO_START", "1")
             .env("NETCON_SOCKET", &self.socket);
         command
     }
