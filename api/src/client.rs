@@ -9,6 +9,7 @@ use hyper::Request;
 use hyper::body::{Bytes, Incoming};
 use hyper::header;
 use hyper_util::rt::TokioIo;
+use netcon_shim::start::{self, StartError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,19 +21,24 @@ use tokio::runtime::Runtime;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The socket cannot be reached.
-    #[error("no netcon-supervisor answers at {path} ({reason}); start one with: netcon-supervisor")]
+    #[error(
+        "no netcon-supervisor answers at {path} ({reason}); netcon-shim and netcon network start one"
+    )]
     NoSupervisor {
         /// Where it was looked for.
         path: String,
         /// What the system said.
         reason: String,
     },
+    /// None runs, and none could be started.
+    #[error("{0}")]
+    NotStarted(#[from] StartError),
     /// The supervisor refused.
     #[error("{0}")]
     Refused(ApiError),
     /// It does not know what was asked, and is of another version than we are.
     #[error(
-        "the netcon-supervisor is version {supervisor}, this netcon {}; install both from the same release and start the supervisor again",
+        "the netcon-supervisor is version {supervisor}, this netcon {}; install both from the same release, then: netcon service restart",
         env!("CARGO_PKG_VERSION")
     )]
     OtherVersion {
@@ -41,7 +47,7 @@ pub enum ClientError {
     },
     /// What came back is no answer of ours.
     #[error(
-        "the supervisor's answer is not understood ({0}); install netcon and netcon-supervisor from the same release and start the supervisor again"
+        "the supervisor's answer is not understood ({0}); install netcon and netcon-supervisor from the same release, then: netcon service restart"
     )]
     NotUnderstood(String),
     /// The connection broke, or none could be made.
@@ -82,6 +88,25 @@ impl Client {
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
         Self { path }
+    }
+
+    /// Starts a supervisor if none answers and `NETCON_NO_START` allows it; the path of its log if one was started.
+    ///
+    /// # Errors
+    /// [`ClientError::NotStarted`], [`ClientError::NoSupervisor`] when there is no place for a socket.
+    pub fn start_supervisor(&self) -> Result<Option<PathBuf>, ClientError> {
+        let absent = std::os::unix::net::UnixStream::connect(&self.path)
+            .is_err_and(|error| start::is_absence(&error));
+        if !absent || !start::is_allowed() {
+            return Ok(None);
+        }
+        if let Err(error) = netcon_shim::runtime::socket_path(true) {
+            return Err(ClientError::NoSupervisor {
+                path: self.path.display().to_string(),
+                reason: error.to_string(),
+            });
+        }
+        Ok(start::ensure(&self.path)?)
     }
 
     /// Has a command done; what the supervisor answers, not read yet.

@@ -338,9 +338,13 @@ fn last_line(log: &Path, before: u64) -> String {
 /// The program: beside this one, then in `libexec` and `lib` of the same prefix, then in PATH.
 fn find() -> Result<PathBuf, StartError> {
     let own = std::env::current_exe().unwrap_or_default();
-    let folder = own.parent().unwrap_or(Path::new("/usr/bin")).to_owned();
+    let folder = own
+        .parent()
+        .map_or_else(|| PathBuf::from("/usr/bin"), Path::to_owned);
     let beside = folder.join(PROGRAM);
-    let prefix = folder.parent().unwrap_or(Path::new("/usr")).to_owned();
+    let prefix = folder
+        .parent()
+        .map_or_else(|| PathBuf::from("/usr"), Path::to_owned);
     let search = std::env::var_os("PATH").unwrap_or_default();
     let found = [
         beside.clone(),

@@ -169,7 +169,7 @@ fn take_socket(passed: Vec<OwnedFd>) -> Result<Socket, Failure> {
 
 fn state_directory(args: &Args) -> Result<PathBuf, StateError> {
     let named = std::env::var_os("NETCON_STATE_DIR").filter(|value| !value.is_empty());
-    match args.state_dir.clone().or(named.map(PathBuf::from)) {
+    match args.state_dir.clone().or_else(|| named.map(PathBuf::from)) {
         Some(directory) => Ok(directory),
         None => state::default_directory(
             std::env::var_os("XDG_STATE_HOME").map(PathBuf::from),

@@ -15,7 +15,7 @@ pub(super) const EXIT_CODES: &[(u8, &str)] = &[
         "something else failed, no reply to a ping, or the doctor found something that stops netcon",
     ),
     (2, "the arguments are wrong"),
-    (3, "no supervisor answers"),
+    (3, "no supervisor answers, and none could be started"),
     (4, "the supervisor refused"),
     (5, "there is no such network, peer, container or address"),
     (
@@ -30,6 +30,14 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     (
         "NETCON_SOCKET",
         "the supervisor's socket, if it is not in its usual place",
+    ),
+    (
+        "NETCON_NO_START",
+        "if not empty and not 0, no supervisor is started when none runs",
+    ),
+    (
+        "NETCON_IDLE_EXIT",
+        "seconds after which a supervisor that was started and is not needed ends (600; 0: never)",
     ),
     (
         "COLUMNS",

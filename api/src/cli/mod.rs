@@ -46,7 +46,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let context = Context { json: args.json };
+    let context = Context {
+        json: args.json,
+        // Those ask what runs; the others want something done.
+        start: !matches!(
+            args.command,
+            Cli::Status | Cli::Ps | Cli::Top(_) | Cli::Doctor(_)
+        ),
+    };
     match &args.command {
         Cli::Doctor(options) => return doctor::run(context, options),
         Cli::Top(options) => top::run(context, options),

@@ -7,6 +7,7 @@ use super::table::clean;
 use crate::client::{Client, ClientError};
 use crate::command::{Code, Command};
 use crate::model::Change;
+use netcon_shim::start;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::Write;
@@ -50,7 +51,7 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let code = match &error {
-            ClientError::NoSupervisor { .. } => 3,
+            ClientError::NoSupervisor { .. } | ClientError::NotStarted(_) => 3,
             ClientError::Refused(refused) if refused.status() == 404 => 5,
             ClientError::Refused(refused) if refused.code == Code::BadFile => 6,
             ClientError::Refused(_) => 4,
@@ -69,12 +70,20 @@ impl From<ClientError> for Failure {
 pub(super) struct Context {
     /// Print what the supervisor answered.
     pub(super) json: bool,
+    /// Start a supervisor when none runs.
+    pub(super) start: bool,
 }
 
 impl Context {
-    /// The way to the supervisor.
+    /// The way to the supervisor, which runs then if it may be started.
     pub(super) fn client(self) -> Result<Client, Failure> {
-        Ok(Client::new()?)
+        let client = Client::new()?;
+        if self.start
+            && let Some(log) = client.start_supervisor()?
+        {
+            note(&start::told(&log));
+        }
+        Ok(client)
     }
 
     /// Has a command done; what the supervisor answers.

@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn each_is_taken_once_and_standard_ones_never() {
-        let number = OwnedFd::from(std::io::pipe().unwrap().0).into_raw_fd();
+        let number = OwnedFd::from(io::pipe().unwrap().0).into_raw_fd();
         let taken = take(number).unwrap();
         assert_eq!(taken.as_raw_fd(), number);
         assert!(take(number).is_err());

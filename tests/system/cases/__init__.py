@@ -24,5 +24,6 @@ from . import (  # noqa: F401
     wgquick,
     screens,
     look,
+    service,
     bulk,
 )

@@ -164,6 +164,7 @@ class Context:
             "TMPDIR": str(self.home),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
+            "NETCON_NO_START": "1",  # a supervisor that is missing is a failure, except where a test is about that
         }
         env.update(extra or {})
         return env
