@@ -32,6 +32,8 @@ PACKAGES=(
     "strace               /usr/bin/strace"
     "procps               /usr/bin/ps"
     "util-linux           /usr/bin/setpriv"
+    "systemd              /usr/bin/systemd-analyze"
+    "dbus-user-session    /usr/lib/systemd/user/dbus.socket"
     "binutils             /usr/bin/nm"
     "man-db               /usr/bin/man"
     "mandoc               /usr/bin/mandoc"
