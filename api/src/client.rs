@@ -90,6 +90,12 @@ impl Client {
         Self { path }
     }
 
+    /// The supervisor's socket.
+    #[must_use]
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
     /// Starts a supervisor if none answers and `NETCON_NO_START` allows it; the path of its log if one was started.
     ///
     /// # Errors

@@ -21,7 +21,8 @@
 //! probe's answer, the supervisor closes the listener.
 //!
 //! Versions: PREAMBLE, the frame (length, kind) and [`Answer::Refused`] never change, and a body may grow at its end, so
-//! that each version can read the other's refusal.
+//! that each version can read the other's refusal. A supervisor speaks every version from [`OLDEST`] to [`VERSION`]. A shim
+//! begins with its newest; refused for its version, it asks again with the one before, down to its own oldest.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -30,6 +31,8 @@ use std::io::{self, Read};
 pub const PREAMBLE: [u8; 8] = *b"NETCON\0\x01";
 /// Version of the conversation, said in [`Hello`].
 pub const VERSION: u16 = 1;
+/// Oldest version that is still spoken: a release speaks those of the releases before it, so that an upgrade needs no restart.
+pub const OLDEST: u16 = 1;
 /// Longest message, kind and body, in bytes.
 pub const MAX_MESSAGE: usize = 16 * 1024;
 /// Longest argv\[0\] said in [`Hello`], in bytes; longer ones are cut.
@@ -48,6 +51,8 @@ pub const PROBE_ERRNO: i32 = 9;
 pub mod refusal {
     /// The other side speaks another version.
     pub const VERSION: u16 = 1;
+    /// Oldest version that is still spoken: a release speaks those of the releases before it, so that an upgrade needs no restart.
+    pub const OLDEST: u16 = 1;
     /// No such network.
     pub const UNKNOWN_NETWORK: u16 = 2;
     /// None was named, and there is none or more than one.

@@ -10,8 +10,8 @@ use crate::args::Args;
 use crate::failure::Failure;
 use libc::sock_filter;
 use netcon_shim::handover::{
-    Answer, Hello, Listener, MAX_ARGV0, Message, Outcome, PREAMBLE, PROBE_COOKIE, PROBE_ERRNO,
-    PROBE_FD, Purpose, VERSION,
+    Answer, Hello, Listener, MAX_ARGV0, Message, OLDEST, Outcome, PREAMBLE, PROBE_COOKIE,
+    PROBE_ERRNO, PROBE_FD, Purpose, VERSION, refusal,
 };
 use netcon_shim::{filter, runtime, start, sys};
 use std::io::{self, Write};
@@ -47,9 +47,14 @@ const ATTEMPTS: u32 = 3;
 /// then, and the next one is asked.
 fn first_answer(args: &Args) -> Result<(UnixStream, Answer), Failure> {
     let mut attempt = 1;
+    let mut version = VERSION;
     loop {
         let mut supervisor = connect(args.start && start::is_allowed())?;
-        match ask(&mut supervisor, args) {
+        match ask(&mut supervisor, args, version) {
+            // A supervisor from before an upgrade.
+            Ok(Answer::Refused { code, .. }) if code == refusal::VERSION && version > OLDEST => {
+                version -= 1;
+            }
             Ok(answer) => return Ok((supervisor, answer)),
             Err(Failure::Lost(_)) if attempt < ATTEMPTS => attempt += 1,
             Err(failure) => return Err(failure),
@@ -81,10 +86,10 @@ fn connect(start: bool) -> Result<UnixStream, Failure> {
     }
 }
 
-fn ask(supervisor: &mut UnixStream, args: &Args) -> Result<Answer, Failure> {
+fn ask(supervisor: &mut UnixStream, args: &Args, version: u16) -> Result<Answer, Failure> {
     let argv0 = args.command.as_bytes();
     let hello = Message::Hello(Hello {
-        version: VERSION,
+        version,
         network: args.network.clone(),
         argv0: argv0.get(..MAX_ARGV0).unwrap_or(argv0).to_vec(),
         pid: std::process::id(),

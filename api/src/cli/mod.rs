@@ -51,7 +51,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         // Those ask what runs; the others want something done.
         start: !matches!(
             args.command,
-            Cli::Status | Cli::Ps | Cli::Top(_) | Cli::Doctor(_)
+            Cli::Status | Cli::Ps | Cli::Top(_) | Cli::Doctor(_) | Cli::Log(_) | Cli::Service(_)
         ),
     };
     match &args.command {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use netcon_shim::handover::{
-    Answer, Hello, Listener, Message, Outcome, PREAMBLE, Purpose, VERSION, refusal,
+    Answer, Hello, Listener, Message, OLDEST, Outcome, PREAMBLE, Purpose, VERSION, refusal,
 };
 use nix::sys::socket::{MsgFlags, recv};
 
@@ -72,7 +72,7 @@ fn hand_over(guest: &Guest, client: &mut Client<'_>) -> io::Result<()> {
         return client.refuse(
             refusal::VERSION,
             format!(
-                "This netcon-supervisor ({}) and the shim are of different versions; install both from the same release and start the supervisor again.",
+                "This netcon-supervisor ({}) and the shim are of different versions; install both from the same release, then: netcon service restart.",
                 env!("CARGO_PKG_VERSION")
             ),
         );
@@ -100,11 +100,11 @@ fn hand_over(guest: &Guest, client: &mut Client<'_>) -> io::Result<()> {
 
 fn admit(guest: &Guest, hello: Hello) -> Admitted {
     let refused = |code, sentence: String| Admitted::Refused { code, sentence };
-    if hello.version != VERSION {
+    if !(OLDEST..=VERSION).contains(&hello.version) {
         return refused(
             refusal::VERSION,
             format!(
-                "The shim speaks version {} of the hand-over, this netcon-supervisor ({}) version {VERSION}; install both from the same release and start the supervisor again.",
+                "The shim speaks version {} of the hand-over, this netcon-supervisor ({}) versions {OLDEST} to {VERSION}; install both from the same release, then: netcon service restart.",
                 hello.version,
                 env!("CARGO_PKG_VERSION")
             ),

@@ -111,7 +111,8 @@ def on_demand(w):
         pipes=True, pass_fds=(write,), preexec_fn=limited,
     )  # fmt: skip
     os.close(write)
-    pid = eventually(place.supervisor, 10, "the supervisor")
+    eventually(lambda: place.log.read_text().count(" ready ") == 2, 10, "the supervisor")
+    pid = place.supervisor()
     equal(field(pid, "SigIgn")[0], "%016x" % (1 << signal.SIGPIPE - 1), "ignored signals: only Rust's own")
     blocked = sum(1 << n - 1 for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
     equal(field(pid, "SigBlk")[0], "%016x" % blocked, "blocked signals: those that it reads")
@@ -402,6 +403,72 @@ def log(w):
     place.log.rename(place.home / "moved")
     os.kill(pid, signal.SIGHUP)
     eventually(lambda: place.log.exists() and "reading the state directory again" in place.log.read_text(), 5, "a new log")
+
+
+@test("service-restart")
+def restart(w):
+    """netcon service restart and reload, with a supervisor that was started on demand and without one."""
+    place = Place(w)
+    missing = place.run("netcon", "service", "reload")
+    true(missing.code != 0 and "no supervisor runs" in missing.errors, missing.errors)
+    first = place.network()
+    again = place.run("netcon", "service", "restart").ok()
+    second = place.supervisor()
+    true(second not in (0, first), "another supervisor")
+    equal(len(told(again.errors)), 1, "lines that tell: %s" % again.errors)
+    file = place.home / "state/networks/demo.json"
+    w.context.write(file.with_name("more.json"), file.read_text().replace('"demo"', '"more"'), 0o600)
+    place.run("netcon", "service", "reload").ok()
+    eventually(lambda: "more" in place.run("netcon", "network", "list").ok().text, 5, "the network that came")
+    equal(place.supervisor(), second, "the same supervisor after a reload")
+    place.kill()
+    place.run("netcon", "service", "restart").ok()
+    true(place.supervisor(), "a supervisor where none ran")
+
+
+SPEAK = """
+import socket, struct, sys
+def text(b): return struct.pack('<I', len(b)) + b
+def hello(version):
+    body = b'\\1' + struct.pack('<H', version) + b'\\0' + text(b'/bin/true') + struct.pack('<I', 0) + b'\\0' + b'later fields'
+    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(10)
+    s.sendall(b'NETCON\\0\\1' + text(body))
+    size = struct.unpack('<I', s.recv(4, socket.MSG_WAITALL))[0]
+    return s.recv(size, socket.MSG_WAITALL)
+for version in (0, 1, 2, 999):
+    answer = hello(version)
+    print(version, answer[0], struct.unpack('<H', answer[1:3])[0] if answer[0] == 4 else '', answer[7:].decode() if answer[0] == 4 else '')
+"""
+
+REFUSE = """
+import socket, struct, sys
+l = socket.socket(socket.AF_UNIX); l.bind(sys.argv[1]); l.listen(5); print('listening', flush=True)
+while True:
+    s, _ = l.accept(); s.recv(4096)
+    said = b'Speak version 7; then: netcon service restart.'
+    body = b'\\4' + struct.pack('<HI', 1, len(said)) + said + b'later fields'
+    s.sendall(struct.pack('<I', len(body)) + body); s.close()
+"""
+
+
+@test("service-versions")
+def versions(w):
+    """Shim and supervisor of different versions: what both speak is spoken, fields that are not known are passed over, and a
+    refusal is read by either side and says what to do."""
+    place = Place(w)
+    place.network()
+    said = w.context.run(["/usr/bin/python3", "-c", SPEAK, place.socket]).ok().text.splitlines()
+    accepted, refused = 2, 4
+    equal([line.split()[1:3] for line in said if line[0] != "1"], [[str(refused), "1"]] * 3, "other versions: %s" % said)
+    equal(said[1].split()[:2], ["1", str(accepted)], "this version")
+    for line in said[:1] + said[2:]:
+        contains(line, "netcon service restart", "what to do")
+    other = place.home / "other.sock"
+    fake = w.context.start(["/usr/bin/python3", "-c", REFUSE, other], name="other-version")
+    eventually(lambda: "listening" in fake.output(), 5, "the false supervisor")
+    result = place.run("netcon-shim", "/bin/echo", "ran", env={"NETCON_SOCKET": str(other)})
+    equal((result.code, result.text), (125, ""), result.errors)
+    contains(result.errors, "Speak version 7; then: netcon service restart.", "the other side's sentence")
 
 
 @test("service-users", root=True)

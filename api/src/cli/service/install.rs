@@ -37,10 +37,16 @@ pub(in super::super) struct Uninstall {
 /// The programs: they lie beside each other.
 const PROGRAMS: [&str; 3] = ["netcon", "netcon-shim", "netcon-supervisor"];
 /// The units, with the path of the supervisor in them that is replaced.
-const UNITS: &[(&str, &str)] = &[(
-    "netcon-supervisor.service",
-    include_str!("../../../../packaging/netcon-supervisor.service"),
-)];
+const UNITS: &[(&str, &str)] = &[
+    (
+        "netcon.service",
+        include_str!("../../../../packaging/systemd/netcon.service"),
+    ),
+    (
+        "netcon.socket",
+        include_str!("../../../../packaging/systemd/netcon.socket"),
+    ),
+];
 const SUPERVISOR_IN_UNITS: &str = "%h/.local/bin/netcon-supervisor";
 /// What was put where, below the prefix: a line each, `f` and a file or `d` and a folder that was not there before.
 const LIST: &str = "share/netcon/installed";

@@ -2,6 +2,7 @@
 //! `netcon service …`.
 
 mod install;
+mod restart;
 
 use super::output::{Context, Failure};
 use clap::Subcommand;
@@ -13,6 +14,10 @@ pub(super) enum Verb {
     Install(install::Install),
     /// Remove what was installed; networks and their keys stay
     Uninstall(install::Uninstall),
+    /// End the supervisor, and start the one that is installed now; programs lose their connections
+    Restart,
+    /// Have the supervisor read its state directory again
+    Reload,
 }
 
 /// Does it.
@@ -20,5 +25,7 @@ pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Install(options) => install::install(context, options),
         Verb::Uninstall(options) => install::uninstall(context, options),
+        Verb::Restart => restart::restart(context),
+        Verb::Reload => restart::reload(),
     }
 }
