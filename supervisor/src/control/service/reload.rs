@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{Known, Service, Tables, peer_config};
+use netcon_api::model::Happening;
+
 use crate::control::checks::{check_addresses, check_mtu, check_peers};
 use crate::state::{Broken, Loaded, NetworkConfig, NetworkName, StateError};
 
@@ -60,6 +62,9 @@ impl Service {
             self.shared.runtime.stop_network(name.as_str());
             tables.networks.remove(&name);
             tracing::info!(network = %name, "network removed, because its file is");
+            self.tell(Happening::NetworkDeleted {
+                network: name.to_string(),
+            });
             reloaded.removed += 1;
         }
         tables.broken = broken;
@@ -68,6 +73,9 @@ impl Service {
                 None => {
                     self.begin(&mut tables, config);
                     tracing::info!(network = %name, "network added from its file");
+                    self.tell(Happening::NetworkCreated {
+                        network: name.to_string(),
+                    });
                     reloaded.added += 1;
                 }
                 Some(known) if is_same(&known.config, &config) => {}
@@ -75,6 +83,9 @@ impl Service {
                     let known = known.clone();
                     self.follow(&mut tables, &known, config);
                     tracing::info!(network = %name, "network changed with its file");
+                    self.tell(Happening::NetworkChanged {
+                        network: name.to_string(),
+                    });
                     reloaded.changed += 1;
                 }
             }
