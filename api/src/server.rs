@@ -60,14 +60,16 @@ where
         let gate = Arc::clone(&gate);
         async move {
             let target = request.uri().path().to_owned();
-            Ok::<_, Infallible>(match gate.admit(&credentials(request.headers())) {
+            let answer = match gate.admit(&credentials(request.headers())) {
                 Ok(caller) => {
                     let reply = answer(request, caller, &*handler).await;
                     response(&target, reply)
                 }
                 // Whoever may not ask learns nothing, not even what answers.
                 Err(error) => refused(error),
-            })
+            };
+            gate.answered(answer.status().as_u16());
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut connection = hyper::server::conn::http1::Builder::new()

@@ -3,12 +3,14 @@
 //! completion; one attends to those that wait. It lives as long as any task has the filter.
 
 use crate::clock;
+use crate::metrics::Calls;
 use crate::network::Network;
 use crate::node::Node;
 use crate::parked::{self, Message, Parked, Room};
 use crate::sys::{notify, task};
 use crate::trap::{self, Call, Verdict};
 use netcon_netstack::errno::Errno;
+use netcon_shim::table::Trapped;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashSet;
 use std::io;
@@ -39,6 +41,8 @@ pub struct Container {
     pub room: Room,
     /// Who receives.
     pub duty: Duty,
+    /// Its trapped calls so far.
+    pub calls: Calls,
 }
 
 /// Which thread receives a container's calls, and since when it has been busy with one.
@@ -181,6 +185,7 @@ fn receive(node: &Arc<Node>, container: &Arc<Container>, turn: u32) -> bool {
             },
         };
         container.duty.begin(turn);
+        let began = clock::now();
         let call = Call {
             notify: Arc::clone(&container.notify),
             id: note.id,
@@ -212,6 +217,9 @@ fn receive(node: &Arc<Node>, container: &Arc<Container>, turn: u32) -> bool {
             Verdict::Fail(Errno::EIO)
         });
         call.answer(verdict);
+        if let Some(trapped) = Trapped::from_number(note.number) {
+            container.calls.count(trapped, began.elapsed());
+        }
         if !container.duty.end(turn) {
             return false;
         }

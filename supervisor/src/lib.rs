@@ -15,6 +15,7 @@ pub mod life;
 pub mod limits;
 pub mod log_filter;
 pub mod logging;
+pub mod metrics;
 pub mod needs;
 pub mod netlink;
 pub mod network;

@@ -9,6 +9,7 @@ use crate::control::{
 };
 use crate::data::{Command, Handle};
 use crate::events::Events;
+use crate::metrics::Calls;
 use crate::netlink::Ends;
 use crate::network::{Holder, MAX_NETWORKS, Network, Role};
 use crate::parked::{Message, Room};
@@ -27,7 +28,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,14 @@ pub struct Node {
     pub data: Handle,
     /// Where happenings are told.
     pub events: Arc<Events>,
+    /// When it started, since the Unix epoch.
+    pub started: Duration,
+    /// Containers so far.
+    pub containers_started: AtomicU64,
+    /// Those that have ended.
+    pub containers_ended: AtomicU64,
+    /// Calls of those that have ended.
+    pub ended_calls: Calls,
     /// The kernel does not wake a receiver when the last task goes (before Linux 6.11).
     pub poll_before_receive: bool,
     joiner: Mutex<unix::Joiner>,
@@ -82,6 +91,10 @@ impl Node {
             folder,
             data,
             events: Arc::default(),
+            started: clock::unix(),
+            containers_started: AtomicU64::new(0),
+            containers_ended: AtomicU64::new(0),
+            ended_calls: Calls::default(),
             poll_before_receive: kernel_before_6_11(),
             networks: RwLock::default(),
             containers: RwLock::default(),
@@ -131,7 +144,16 @@ impl Node {
             .cloned()
     }
 
-    fn running(&self) -> Vec<Arc<Container>> {
+    /// Networks that run.
+    pub(crate) fn running_networks(&self) -> Vec<Arc<Network>> {
+        let networks = self.networks.read().unwrap_or_else(PoisonError::into_inner);
+        let mut running: Vec<_> = networks.values().cloned().collect();
+        running.sort_by_key(|network| network.index);
+        running
+    }
+
+    /// Containers that run.
+    pub(crate) fn running(&self) -> Vec<Arc<Container>> {
         let containers = self
             .containers
             .read()
@@ -181,6 +203,8 @@ impl Node {
             self.close_if_gone(&container.network, socket);
         }
         container.network.lock().ended.remove(&container.id);
+        self.containers_ended.fetch_add(1, Ordering::Relaxed);
+        self.ended_calls.absorb(&container.calls);
         self.data.wake();
         self.events.publish(Happening::ContainerEnded {
             network: container.network.name(),
@@ -654,6 +678,7 @@ impl Runtime for Running {
             notify: Arc::new(notify),
             room,
             duty: container::Duty::default(),
+            calls: Calls::default(),
         });
         probe(&container)?;
         let _ = self.0.tasks.note(container.pid, container.id);
@@ -667,6 +692,7 @@ impl Runtime for Running {
             .lock()
             .ended
             .insert(container.id, Traffic::default());
+        self.0.containers_started.fetch_add(1, Ordering::Relaxed);
         self.0.events.publish(Happening::ContainerStarted {
             network: container.network.name(),
             container: container.id,

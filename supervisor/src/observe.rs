@@ -6,6 +6,7 @@ use crate::clock;
 use crate::control::observe::{NotCaptured, NotPinged, Observe, SocketView, Whereabouts};
 use crate::data::Command;
 use crate::events::Events;
+use crate::metrics::Figures;
 use crate::network::{PAGE, Program, Seen};
 use crate::node::Running;
 use crate::sys::task;
@@ -126,6 +127,10 @@ impl Observe for Running {
             }
         }
         Ok(file)
+    }
+
+    fn figures(&self, names: &dyn Fn(&str, &str) -> Option<String>) -> Figures {
+        self.0.figures(names)
     }
 
     fn events(&self) -> &Arc<Events> {

@@ -22,6 +22,7 @@ use nix::sys::socket::{MsgFlags, send};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,7 @@ pub enum Message {
 pub struct Room {
     inbox: Mutex<Vec<Message>>,
     wake: EventFd,
+    parked: AtomicUsize,
 }
 
 impl Room {
@@ -100,6 +102,7 @@ impl Room {
         Ok(Self {
             inbox: Mutex::new(Vec::new()),
             wake,
+            parked: AtomicUsize::new(0),
         })
     }
 
@@ -111,6 +114,11 @@ impl Room {
             .push(message);
         // Only a full counter fails, and then it is awake.
         let _ = self.wake.write(1);
+    }
+
+    /// Calls that wait now.
+    pub fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> Vec<Message> {
@@ -169,6 +177,8 @@ pub fn run(node: &Arc<Node>, container: &Arc<Container>) -> nix::Result<()> {
             }
         }
         attendant.sample(clock::now());
+        let waiting = attendant.parked.len();
+        container.room.parked.store(waiting, Ordering::Relaxed);
     }
 }
 

@@ -73,7 +73,7 @@ fn example(route: &Route) -> (String, Option<Value>) {
             Some(json!({"address": "10.99.0.1", "timeoutMs": 5})),
         ),
         "capture" => plain("/networks/demo/capture?snaplen=96&count=3"),
-        "events" => plain(route.path),
+        "events" | "metrics" => plain(route.path),
         other => panic!("give the operation {other} an example"),
     }
 }

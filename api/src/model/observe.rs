@@ -195,6 +195,15 @@ impl Media for Pcapng {
     const DESCRIPTION: &'static str = "a pcapng file that grows as packets pass";
 }
 
+/// Figures for Prometheus.
+#[derive(Debug)]
+pub struct Prometheus;
+
+impl Media for Prometheus {
+    const NAME: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+    const DESCRIPTION: &'static str = "Prometheus' text format";
+}
+
 /// Happenings as they happen.
 #[derive(Debug)]
 pub struct EventStream;

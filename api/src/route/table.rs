@@ -15,8 +15,8 @@ use crate::model::{
     Status, TokenView, WgDump, WgQuick,
 };
 use crate::model::{
-    CaptureQuery, EventStream, Pcapng, PingAnswer, PingRequest, Sockets, SocketsQuery, Whois,
-    WhoisQuery,
+    CaptureQuery, EventStream, Pcapng, PingAnswer, PingRequest, Prometheus, Sockets, SocketsQuery,
+    Whois, WhoisQuery,
 };
 
 /// Other names of the first part of a path.
@@ -114,6 +114,9 @@ routes! {
 
     /// One container
     ContainerShow = container_show: GET "/containers/{id}" (id: u64) -> Container;
+
+    /// Figures for Prometheus
+    Metrics = metrics: GET "/metrics" -> Text<Prometheus>;
 
     /// What happens, as it happens
     ///

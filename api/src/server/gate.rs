@@ -13,6 +13,9 @@ pub trait Gate: Send + Sync + 'static {
     /// What the caller is told; it is told nothing else.
     fn admit(&self, tokens: &[&[u8]]) -> Result<Caller, ApiError>;
 
+    /// Told of each answer, by its HTTP status.
+    fn answered(&self, _status: u16) {}
+
     /// Time for the head of a request to arrive, from the end of the one before.
     fn head_time(&self) -> Duration;
 }

@@ -14,8 +14,8 @@ use netcon_api::model::{
     NetworkStatus, Peer, PeersFormat, PeersQuery, Route, Status, TokenView, WgDump, WgQuick,
 };
 use netcon_api::model::{
-    CaptureQuery, EventStream, Pcapng, PingAnswer, PingOutcome, PingRequest, Socket, Sockets,
-    SocketsQuery, Whois, WhoisKind, WhoisQuery,
+    CaptureQuery, EventStream, Pcapng, PingAnswer, PingOutcome, PingRequest, Prometheus, Socket,
+    Sockets, SocketsQuery, Whois, WhoisKind, WhoisQuery,
 };
 use netcon_api::server::{Gate, serve};
 use netcon_api::wgquick::{self, File};
@@ -340,6 +340,11 @@ impl Handler for Fake {
         known(&network)?;
         self.note(Command::Capture { network, query });
         Ok(Stream::new(pieces(&["PCAP", "NG"])))
+    }
+
+    fn metrics(&self, _: Caller) -> Result<Text<Prometheus>, ApiError> {
+        self.note(Command::Metrics {});
+        Ok(Text::new("netcon_networks 1\n".to_owned()))
     }
 
     fn events(&self, _: Caller) -> Result<Stream<EventStream>, ApiError> {

@@ -16,8 +16,8 @@ use netcon_api::model::{
     WgQuick,
 };
 use netcon_api::model::{
-    CaptureQuery, EventStream, Pcapng, PingAnswer, PingRequest, Sockets, SocketsQuery, Whois,
-    WhoisQuery,
+    CaptureQuery, EventStream, Pcapng, PingAnswer, PingRequest, Prometheus, Sockets, SocketsQuery,
+    Whois, WhoisQuery,
 };
 use netcon_api::token::Token;
 use netcon_api::wgquick::{self, File, Key, Prefix};
@@ -223,6 +223,10 @@ impl Handler for Service {
         query: CaptureQuery,
     ) -> Result<Stream<Pcapng>, ApiError> {
         self.begin_capture(&network, query)
+    }
+
+    fn metrics(&self, _caller: Caller) -> Result<Text<Prometheus>, ApiError> {
+        Ok(self.show_metrics())
     }
 
     fn events(&self, _caller: Caller) -> Result<Stream<EventStream>, ApiError> {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The operations that look at the running node, for the control API.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use netcon_api::answer::{Later, Stream};
+use netcon_api::answer::{Later, Stream, Text};
 use netcon_api::model::{
     CaptureQuery, EventStream, PING_TIMEOUT_MAX, Pcapng, PingAnswer, PingOutcome, PingRequest,
-    SNAPLEN_MAX, SOCKETS_MAX, Socket, Sockets, SocketsQuery, Whois, WhoisKind,
+    Prometheus, SNAPLEN_MAX, SOCKETS_MAX, Socket, Sockets, SocketsQuery, Whois, WhoisKind,
 };
 use netcon_api::{ApiError, Code};
 use netcon_netstack::stack::{self, Failure, Ping, PingError};
@@ -20,7 +21,9 @@ use super::runtime::Runtime;
 use super::service::{Known, Service};
 use crate::capture::{MOST, Wanted};
 use crate::clock;
+use crate::metrics::API_REQUESTS;
 use crate::network::Seen;
+use crate::state::PeerEntry;
 
 /// Sockets shown with an address.
 const WHOIS_SOCKETS: usize = 64;
@@ -219,6 +222,31 @@ impl Service {
                 ),
             )
         })
+    }
+
+    pub(super) fn show_metrics(&self) -> Text<Prometheus> {
+        let names: HashMap<(String, String), String> = self
+            .networks()
+            .into_iter()
+            .flat_map(|known| {
+                let network = known.config.name.to_string();
+                let named = move |peer: &PeerEntry| {
+                    let key = peer.public_key.to_string();
+                    Some(((network.clone(), key), peer.name.clone()?))
+                };
+                let peers: Vec<_> = known.config.peers.iter().filter_map(named).collect();
+                peers
+            })
+            .collect();
+        let name = |network: &str, key: &str| {
+            let key = (network.to_owned(), key.to_owned());
+            names.get(&key).cloned()
+        };
+        let mut figures = self.runtime().figures(&name);
+        for (status, count) in self.requests() {
+            figures.add(API_REQUESTS, &[("code", &status.to_string())], count);
+        }
+        Text::new(figures.text())
     }
 
     /// A network that runs.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::capture::Wanted;
 use crate::events::Events;
+use crate::metrics::Figures;
 use crate::network::Seen;
 
 /// The node as it can be looked at. Every method is quick, as those of [`super::Runtime`]; none holds up packets for longer
@@ -40,6 +41,9 @@ pub trait Observe: Send + Sync {
     /// # Errors
     /// [`NotCaptured`].
     fn capture(&self, network: &str, wanted: Wanted) -> Result<mpsc::Receiver<Bytes>, NotCaptured>;
+
+    /// Figures of the node; `names` gives a peer's name from network and key.
+    fn figures(&self, names: &dyn Fn(&str, &str) -> Option<String>) -> Figures;
 
     /// Where happenings are told.
     fn events(&self) -> &Arc<Events>;

@@ -51,6 +51,8 @@ pub struct Service {
     started: Instant,
     next_container: AtomicU64,
     needs: Needs,
+    /// Requests answered, by HTTP status.
+    requests: Mutex<BTreeMap<u16, u64>>,
 }
 
 /// What the resolver of endpoints needs too.
@@ -161,6 +163,7 @@ impl Service {
             started: clock::now(),
             next_container: AtomicU64::new(1),
             needs: Needs::default(),
+            requests: Mutex::default(),
         };
         let mut tables = service.lock();
         for broken in loaded.broken {
@@ -243,6 +246,19 @@ impl Service {
     #[must_use]
     pub fn runtime(&self) -> &dyn Runtime {
         &*self.shared.runtime
+    }
+
+    /// Counts a request that was answered.
+    pub fn count_request(&self, status: u16) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry(status).or_default() += 1;
+    }
+
+    /// Requests answered, by HTTP status.
+    #[must_use]
+    pub fn requests(&self) -> BTreeMap<u16, u64> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.clone()
     }
 
     /// The node, for what goes on after an answer.

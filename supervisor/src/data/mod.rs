@@ -13,13 +13,13 @@ mod thread;
 mod udp;
 
 pub use thread::run;
-pub use udp::Udp;
+pub use udp::{Udp, UdpCounts};
 
 use crate::control::Unanswered;
 use crate::network::{Network, Token};
 use crate::state::PeerTimestamps;
 use netcon_overlay::{
-    ConfigError, IpPrefix, NetworkIndex, PeerConfig, PeerStatus, PrivateKey, PublicKey,
+    ConfigError, DropReason, IpPrefix, NetworkIndex, PeerConfig, PeerStatus, PrivateKey, PublicKey,
 };
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -75,6 +75,12 @@ pub enum Command {
         network: NetworkIndex,
         address: IpAddr,
         reply: SyncSender<Option<PublicKey>>,
+    },
+    Drops {
+        reply: SyncSender<Vec<(DropReason, u64)>>,
+    },
+    UdpCounts {
+        reply: SyncSender<UdpCounts>,
     },
     Routes {
         network: NetworkIndex,

@@ -455,6 +455,12 @@ impl Thread {
             } => {
                 let _ = reply.send(self.overlay.peer_of(network, address));
             }
+            Command::Drops { reply } => {
+                let _ = reply.send(self.overlay.drops().collect());
+            }
+            Command::UdpCounts { reply } => {
+                let _ = reply.send(self.udp.counts());
+            }
             Command::Routes { network, reply } => {
                 let _ = reply.send(self.overlay.routes(network));
             }

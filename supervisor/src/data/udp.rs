@@ -3,6 +3,7 @@
 
 use netcon_overlay::{Ecn, Mark, Overlay};
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use std::cell::Cell;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 
@@ -22,6 +23,17 @@ const FRAGMENTED: usize = Overlay::sealed_len(1280, 1280);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooBig;
 
+/// What has passed the socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UdpCounts {
+    /// Datagrams received.
+    pub received: u64,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Calls that the kernel refused: ICMP errors of earlier sends, full buffers, no route.
+    pub errors: u64,
+}
+
 /// The socket and its receive buffers.
 #[derive(Debug)]
 pub struct Udp {
@@ -32,6 +44,7 @@ pub struct Udp {
     v6: bool,
     buffers: Vec<Vec<u8>>,
     meta: [RecvMeta; BUFFERS],
+    counts: Cell<UdpCounts>,
 }
 
 impl Udp {
@@ -52,6 +65,7 @@ impl Udp {
             v6,
             buffers: vec![vec![0; BUFFER]; BUFFERS],
             meta: [RecvMeta::default(); BUFFERS],
+            counts: Cell::default(),
         })
     }
 
@@ -80,6 +94,7 @@ impl Udp {
                 // An ICMP error of an earlier send; the peer's timers deal with it.
                 Err(error) => {
                     if error.kind() != io::ErrorKind::WouldBlock {
+                        self.count(0, &Err::<(), ()>(()));
                         tracing::trace!(%error, "receive");
                     }
                     return false;
@@ -98,11 +113,18 @@ impl Udp {
             let ecn = meta
                 .ecn
                 .map_or(Ecn::NotEct, |mark| Ecn::from_bits(mark as u8));
+            let counts = self.counts.get_mut();
+            counts.received += meta.len.div_ceil(stride) as u64;
             for (i, datagram) in buffer[..meta.len].chunks_mut(stride).enumerate() {
                 each(from, ecn, number, i * stride, datagram);
             }
         }
         received > 0
+    }
+
+    /// What has passed so far.
+    pub fn counts(&self) -> UdpCounts {
+        self.counts.get()
     }
 
     /// A part of a receive buffer.
@@ -113,7 +135,9 @@ impl Udp {
     /// Sends a message of the handshake, marked as such. It is far smaller than any path's MTU.
     pub fn send_handshake(&self, to: SocketAddr, message: &[u8]) {
         let destination = if self.v6 { mapped(to) } else { to };
-        if let Err(error) = self.socket.send_to(message, destination) {
+        let sent = self.socket.send_to(message, destination);
+        self.count(1, &sent);
+        if let Err(error) = sent {
             tracing::trace!(%error, "handshake not sent");
         }
     }
@@ -211,8 +235,20 @@ impl Udp {
             segment_size: (contents.len() > size).then_some(size),
             src_ip: None,
         };
-        self.state
-            .try_send(UdpSockRef::from(&self.socket), &transmit)
+        let sent = self
+            .state
+            .try_send(UdpSockRef::from(&self.socket), &transmit);
+        self.count(contents.len().div_ceil(size.max(1)), &sent);
+        sent
+    }
+
+    fn count<T, E>(&self, datagrams: usize, result: &Result<T, E>) {
+        let mut counts = self.counts.get();
+        match result {
+            Ok(_) => counts.sent += datagrams as u64,
+            Err(_) => counts.errors += 1,
+        }
+        self.counts.set(counts);
     }
 }
 

@@ -59,6 +59,10 @@ impl Gate for Guard {
         }
     }
 
+    fn answered(&self, status: u16) {
+        self.service.count_request(status);
+    }
+
     fn head_time(&self) -> Duration {
         match self.who {
             Who::Owner { .. } => HEAD_TIME,

@@ -21,6 +21,7 @@ use netcon_supervisor::control::{
     RuntimeError, Service, Unanswered,
 };
 use netcon_supervisor::events::Events;
+use netcon_supervisor::metrics::Figures;
 use netcon_supervisor::state::{PeerTimestamps, StateDir};
 use tokio::sync::{mpsc, oneshot};
 
@@ -200,6 +201,10 @@ impl Observe for Fake {
         let file = captures.begin(network, wanted, Duration::ZERO).unwrap();
         captures.end(Duration::ZERO);
         Ok(file)
+    }
+
+    fn figures(&self, _names: &dyn Fn(&str, &str) -> Option<String>) -> Figures {
+        Figures::default()
     }
 
     fn events(&self) -> &Arc<Events> {

@@ -25,5 +25,6 @@ from . import (  # noqa: F401
     screens,
     look,
     service,
+    metrics,
     bulk,
 )
