@@ -220,3 +220,34 @@ impl Handle {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::epoll::EpollTimeout;
+
+    #[test]
+    fn a_thread_that_does_not_run_does_not_answer() {
+        let handle = Handle::new().unwrap();
+        assert!(!handle.answers(Duration::from_millis(20)));
+        let thread = {
+            let handle = handle.clone();
+            std::thread::spawn(move || {
+                loop {
+                    let mut events = [EpollEvent::empty()];
+                    let _ = handle.0.epoll.wait(&mut events, EpollTimeout::NONE);
+                    for command in handle.woken() {
+                        // The first one has given up waiting.
+                        if let Command::Ping { reply } = command
+                            && reply.send(()).is_ok()
+                        {
+                            return;
+                        }
+                    }
+                }
+            })
+        };
+        assert!(handle.answers(Duration::from_secs(10)));
+        thread.join().unwrap();
+    }
+}
