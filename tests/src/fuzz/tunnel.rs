@@ -46,6 +46,7 @@ struct Pair {
     /// Inner packets of each side that may still arrive, by their number.
     sent: [BTreeMap<u32, u32>; 2],
     next: u32,
+    restarts: u32,
 }
 
 fn key(side: usize) -> PrivateKey {
@@ -85,6 +86,7 @@ impl Pair {
             flying: Vec::new(),
             sent: [BTreeMap::new(), BTreeMap::new()],
             next: 0,
+            restarts: 0,
         }
     }
 
@@ -187,7 +189,7 @@ pub fn overlay_messages(input: &[u8]) {
     let mut feed = Feed::new(input);
     let mut pair = Pair::new();
     let how_far = feed.byte();
-    if how_far % 4 > 0 {
+    if !how_far.is_multiple_of(4) {
         pair.send(0, 100, true);
         pair.flush();
     }
@@ -304,7 +306,11 @@ pub fn overlay_machine(input: &[u8]) {
             }
             24 => {
                 // A restart, with or without what was written down.
-                let old = std::mem::replace(&mut pair.sides[side], Overlay::new([step; 32]));
+                pair.restarts += 1;
+                let mut seed = [step; 32];
+                // No seed is used twice, as no randomness of the system is: the same seed makes the same keys.
+                seed[..4].copy_from_slice(&pair.restarts.to_be_bytes());
+                let old = std::mem::replace(&mut pair.sides[side], Overlay::new(seed));
                 let overlay = &mut pair.sides[side];
                 let _ = overlay.add_network(NET, key(side), MTU);
                 let _ = overlay.set_peer(pair.now, NET, config(side, 0, 0));
