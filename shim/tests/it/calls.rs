@@ -118,8 +118,8 @@ fn the_kernel_agrees() {
     };
     assert_eq!(
         count(libc::SYS_socket),
-        2,
-        "AF_INET alone, also with a dirty upper half"
+        3,
+        "AF_INET, also with a dirty upper half, and AF_NETLINK"
     );
     assert_eq!(count(libc::SYS_pidfd_getfd), 1);
     assert_eq!(count(libc::SYS_ioctl), 1);
