@@ -12,7 +12,7 @@ use clap::Args;
 /// What it takes.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Address on a network, with a port or without: 10.77.0.2, 10.77.0.2:443, fd77::2, [fd77::2]:443
+    /// Address on a network, with a port or without: 10.77.0.2, 10.77.0.2:443, fd77::2
     address: String,
     /// Name or id of the network [default: all that run]
     #[arg(short, long)]
