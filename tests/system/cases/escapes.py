@@ -162,11 +162,12 @@ def hidden(w):
 @test("escape-handover")
 def handover(w):
     """A program inside cannot make the supervisor take it for a fresh shim of another network."""
-    if not getattr(w, "second", None):
-        w.a.netcon("network", "create", "other", "--address", "10.78.0.1/24", "--address", "fd78::1/64").ok()
-        w.second = True
-    shim = w.context.bin / "netcon-shim"
-    code = "import socket;socket.socket().bind(('10.78.0.1',0));print('inside')"
-    result = w.a.run(shim, "--net", "other", "--", "/usr/bin/python3", "-c", code)
-    true("inside" not in result.text, "a program changed its network: " + result.text)
-    equal(result.code, 125, "exit status: " + result.errors)
+    w.a.netcon("network", "create", "other", "--address", "10.78.0.1/24", "--address", "fd78::1/64").ok()
+    try:
+        shim = w.context.bin / "netcon-shim"
+        code = "import socket;socket.socket().bind(('10.78.0.1',0));print('inside')"
+        result = w.a.run(shim, "--net", "other", "--", "/usr/bin/python3", "-c", code)
+        true("inside" not in result.text, "a program changed its network: " + result.text)
+        equal(result.code, 125, "exit status: " + result.errors)
+    finally:
+        w.a.netcon("network", "delete", "other").ok()

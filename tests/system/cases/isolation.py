@@ -82,9 +82,7 @@ def invisible(w, family):
 @test("two-networks", both=True)
 def two_networks(w, family):
     """Two networks on one supervisor share nothing: addresses, ports, loopback."""
-    if not getattr(w, "second", None):
-        w.a.netcon("network", "create", "other", "--address", "10.78.0.1/24", "--address", "fd78::1/64").ok()
-        w.second = True
+    w.a.netcon("network", "create", "other", "--address", "10.78.0.1/24", "--address", "fd78::1/64").ok()
     mine, theirs = w.a.addresses[family], {4: "10.78.0.1", 6: "fd78::1"}[family]
     loopback = {4: "127.0.0.1", 6: "::1"}[family]
     one, two = w.a.agent(), w.a.agent(network="other")
@@ -109,6 +107,7 @@ def two_networks(w, family):
     finally:
         one.close()
         two.close()
+        w.a.netcon("network", "delete", "other").ok()
 
 
 @test("wire-encrypted", world="own", timeout=60)
