@@ -708,5 +708,5 @@ fn whole_retransmissions(seconds: i32) -> i32 {
 mod tests;
 
 #[cfg(test)]
-#[path = "options_page.rs"]
+#[path = "tests/options_page.rs"]
 mod options_page;

@@ -153,7 +153,7 @@ fn names_of(level: i32) -> Vec<(&'static str, i32)> {
         SOL_IP => &["IP_"],
         _ => &["IPV6_"],
     };
-    let mut names: Vec<(&str, i32)> = include_str!("names.rs")
+    let mut names: Vec<(&str, i32)> = include_str!("../names.rs")
         .lines()
         .filter_map(|line| {
             let (name, number) = line.strip_prefix("pub const ")?.split_once(": i32 = ")?;
