@@ -233,7 +233,6 @@ impl OnNetlink<'_> {
         let value = self.end.socket().get_option(level, name)?;
         let bytes = value.fit(level, name, i32::from_ne_bytes(room))?;
         self.call.write(args[3], bytes)?;
-        // Of its list of groups Linux reports the whole length.
         let reported = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
         self.call.write(args[4], &reported.to_ne_bytes())
     }
