@@ -6,11 +6,14 @@ Ports that the kernel chose are named in the order in which they appear; times a
 
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import socket
 import struct
 import time
+
+from far import SERVER, Remote
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.recv.restype = LIBC.send.restype = LIBC.recvfrom.restype = LIBC.sendto.restype = ctypes.c_ssize_t
@@ -24,15 +27,29 @@ PATIENCE = 0.25
 PROGRAMS = []
 
 
-def program(families=(4, 6), modes=("",), pollers=("",)):
-    """Declares a program and the variants it is run in."""
+class Program:
+    """One variant of a program."""
+
+    def __init__(self, function, family, mode, poller, apart, bare):
+        self.function, self.family, self.mode, self.poller = function, family, mode, poller
+        # The server's side is on another machine; the machine has no route but those of its network.
+        self.apart, self.bare = apart, bare
+        parts = [function.__name__, "v%d" % family if family else "", mode, poller, "apart" if apart else ""]
+        self.name = "/".join(part for part in parts if part)
+
+
+def program(families=(4, 6), modes=("",), pollers=("",), apart=False, bare=False):
+    """Declares a program and the variants it is run in. `apart`: also with its server's side on another machine, with the first
+    poller over IPv4 and the last over IPv6. `bare`: only where the kernel's side has no routes of the machine's."""
 
     def declare(function):
         for family in families:
             for mode in modes:
                 for poller in pollers:
-                    parts = [function.__name__, "v%d" % family if family else "", mode, poller]
-                    PROGRAMS.append(("/".join(part for part in parts if part), function, family, mode, poller))
+                    PROGRAMS.append(Program(function, family, mode, poller, False, bare))
+                if apart:
+                    poller = pollers[-1 if family == 6 else 0]
+                    PROGRAMS.append(Program(function, family, mode, poller, True, True))
         return function
 
     return declare
@@ -53,11 +70,13 @@ def mask_names(mask):
 class Trace:
     """One run of one program."""
 
-    def __init__(self, family, mode, poller):
-        self.version, self.mode, self.poller = family, mode, poller
+    def __init__(self, family, mode, poller, far=None):
+        self.version, self.mode, self.poller, self.far = family, mode, poller, far
         self.family = socket.AF_INET6 if family == 6 else socket.AF_INET
         self.local = "::1" if family == 6 else "127.0.0.1"
         self.any = "::" if family == 6 else "0.0.0.0"
+        # Where servers are: on the other machine if there is one.
+        self.there = SERVER[family or 4] if far else self.local
         self.lines, self.ports, self.edges = [], {}, {}
 
     # Writing down -------------------------------------------------------------------------------
@@ -70,7 +89,7 @@ class Trace:
             return "(%s, %s)" % (value[0], self.port(value[1]))
         if isinstance(value, (tuple, list)):
             return "[" + ", ".join(self.plain(item) for item in value) + "]"
-        if isinstance(value, socket.socket):
+        if isinstance(value, (socket.socket, Remote)):
             return "socket"
         if isinstance(value, bytes) and len(value) > 40:
             return "%d bytes" % len(value)
@@ -121,7 +140,9 @@ class Trace:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         return s
 
-    def listener(self, backlog=8, address=None, port=0, **options):
+    def listener(self, backlog=8, address=None, port=0):
+        if self.far:
+            return self.far.trace("listener", backlog, address or self.there, port)
         s = socket.socket(self.family, socket.SOCK_STREAM)
         s.bind((address or self.local, port))
         s.listen(backlog)
@@ -136,10 +157,18 @@ class Trace:
         return self.moded(client), self.moded(server)
 
     def free_port(self):
-        """A port of this family that nobody has."""
+        """A port of this family that nobody has, where servers are."""
+        if self.far:
+            return self.far.trace("free_port")
         with socket.socket(self.family, socket.SOCK_STREAM) as s:
             s.bind((self.local, 0))
             return s.getsockname()[1]
+
+    def ioctl(self, s, request, argument=b"0000"):
+        """ioctl(2) on a socket of either side."""
+        if isinstance(s, Remote):
+            return self.far.trace("ioctl", s, request, argument)
+        return fcntl.ioctl(s, request, argument)
 
     def error(self, label, s):
         self.note(label, name_of(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)))
@@ -148,6 +177,8 @@ class Trace:
 
     def now(self, s):
         """What the poller of this run says now."""
+        if isinstance(s, Remote):
+            return self.far.trace("now", s)
         if self.poller in ("", "poll"):
             p = select.poll()
             p.register(s, ASKED)
@@ -164,6 +195,8 @@ class Trace:
 
     def settle(self, s):
         """The mask once it does not change any more."""
+        if isinstance(s, Remote):
+            return self.far.trace("settle", s)
         end = time.monotonic() + LIMIT
         last, since = self.now(s), time.monotonic()
         while time.monotonic() < end and time.monotonic() - since < CALM:
@@ -178,12 +211,16 @@ class Trace:
 
     def until(self, s, letter, limit=LIMIT):
         """Waits until poll says IN or OUT, without writing anything down."""
+        if isinstance(s, Remote):
+            return self.far.trace("until", s, letter, limit)
         p = select.poll()
         p.register(s, {"IN": 1, "OUT": 4}[letter])
         p.poll(limit * 1000)
 
     def drain(self, s, count):
         """Reads that many bytes, or to the end."""
+        if isinstance(s, Remote):
+            return self.far.trace("drain", s, count)
         data = b""
         while len(data) < count:
             self.until(s, "IN")

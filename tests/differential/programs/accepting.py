@@ -78,7 +78,7 @@ def listener_shut(t):
     t.note("accepted", s.accept()[0] is not None)
 
 
-@program(pollers=POLLERS)
+@program(pollers=POLLERS, apart=True)
 def listener_closed(t):
     s = t.listener()
     name = s.getsockname()
@@ -112,7 +112,7 @@ def accept_arguments(t):
         t.note("flags %#x" % flags, (os.get_blocking(fd), os.get_inheritable(fd)) if fd >= 0 else fd)
 
 
-@program(pollers=POLLERS)
+@program(pollers=POLLERS, apart=True)
 def accept_gone(t):
     """A connection whose other side has gone is still accepted: with FIN, with data and FIN, with RST."""
     for how in ("fin", "data", "reset"):
@@ -132,7 +132,7 @@ def accept_gone(t):
             t.do("peer", lambda: server.getpeername()[0])
 
 
-@program()
+@program(apart=True)
 def accept_data_first(t):
     with t.listener() as listener:
         client = socket.socket(t.family, socket.SOCK_STREAM)
@@ -244,7 +244,7 @@ def accept_shared(t):
     t.note("both", min(counts) > 0)
 
 
-@program()
+@program(apart=True)
 def defer_accept(t):
     """TCP_DEFER_ACCEPT: the listener wakes when data has come."""
     listener = t.listener()

@@ -25,7 +25,7 @@ def option_pointers(t):
         t.raw("get level %d" % level, "getsockopt", s.fileno(), level, 9999, value, ctypes.byref(ctypes.c_int(4)))
 
 
-@program()
+@program(apart=True)
 def option_states(t):
     """What shows the state of a socket."""
     client, server = t.pair()

@@ -9,7 +9,7 @@ import time
 from steps import MODES, POLLERS, program, sockaddr
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def connect_success(t):
     with t.listener() as listener:
         s = t.socket()
@@ -24,40 +24,40 @@ def connect_success(t):
         t.mask("accepted", server)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def connect_refused(t):
     port = t.free_port()
     s = t.socket()
-    t.do("connect", s.connect, (t.local, port))
+    t.do("connect", s.connect, (t.there, port))
     t.mask("refused", s)
     t.error("SO_ERROR", s)
     t.mask("after SO_ERROR", s)
     t.do("name", s.getpeername)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def connect_refused_again(t):
     """A refused socket tries again, to a port where somebody listens now."""
     port = t.free_port()
     s = t.socket()
-    t.do("connect", s.connect, (t.local, port))
+    t.do("connect", s.connect, (t.there, port))
     t.until(s, "OUT")
     time.sleep(0.1)
-    t.do("second", s.connect, (t.local, port))
+    t.do("second", s.connect, (t.there, port))
     time.sleep(0.1)
     with t.listener(port=port):
         for attempt in range(3):
-            s.connect_ex((t.local, port))
+            s.connect_ex((t.there, port))
             time.sleep(0.1)
         t.do("peer", s.getpeername)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def connect_refused_unread(t):
     """The error of a refused attempt is reported once, by whatever comes first."""
     port = t.free_port()
     s = t.socket()
-    s.connect_ex((t.local, port))
+    s.connect_ex((t.there, port))
     t.until(s, "OUT")
     time.sleep(0.1)
     t.do("getpeername", s.getpeername)
@@ -99,7 +99,7 @@ def connect_shapes(t):
             t.raw("bad pointer", "connect", s.fileno(), 8, 16)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def connect_unspecified(t):
     """AF_UNSPEC dissolves a connection; the socket is fresh again."""
     with t.listener() as listener:
@@ -163,7 +163,7 @@ def connect_mapped(t):
         t.note("its name", server.getsockname()[0])
 
 
-@program(pollers=POLLERS)
+@program(pollers=POLLERS, apart=True)
 def connect_queue_full(t):
     """A backlog of 0 takes one connection; the next attempt hangs until it is given up."""
     with t.listener(backlog=0) as listener:
@@ -181,7 +181,7 @@ def connect_queue_full(t):
         t.mask("given up", second)
 
 
-@program()
+@program(apart=True)
 def connect_time_limit(t):
     """SO_SNDTIMEO bounds a blocking attempt: EINPROGRESS, then EALREADY."""
     with t.listener(backlog=0) as listener:
@@ -212,7 +212,7 @@ def connect_bound(t):
         t.do("the same port", other.bind, (address, port))
 
 
-@program()
+@program(apart=True)
 def connect_while_connecting(t):
     """Another thread connects while one waits."""
     with t.listener(backlog=0) as listener:

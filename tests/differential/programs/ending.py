@@ -15,7 +15,7 @@ def reset(s):
     s.close()
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_fin(t):
     client, server = t.pair()
     server.close()
@@ -27,7 +27,7 @@ def end_fin(t):
     t.do("writes again", client.send, b"x", socket.MSG_NOSIGNAL)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_data_and_fin(t):
     client, server = t.pair()
     server.send(b"last")
@@ -38,7 +38,7 @@ def end_data_and_fin(t):
     t.do("the end", client.recv, 10)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_half(t):
     """shutdown(SHUT_WR) on one side, then on the other."""
     client, server = t.pair()
@@ -58,7 +58,7 @@ def end_half(t):
     t.do("own shut again", client.shutdown, 2)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_shut_read(t):
     client, server = t.pair()
     t.do("shut", client.shutdown, 0)
@@ -72,7 +72,7 @@ def end_shut_read(t):
     t.note("other reads", t.drain(server, 4))
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_shut_both(t):
     client, server = t.pair()
     t.do("shut", client.shutdown, 2)
@@ -84,7 +84,7 @@ def end_shut_both(t):
     t.do("again", client.shutdown, 2)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_reset(t):
     client, server = t.pair()
     reset(server)
@@ -97,7 +97,7 @@ def end_reset(t):
     t.do("writes", client.send, b"x", socket.MSG_NOSIGNAL)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_reset_error_first(t):
     client, server = t.pair()
     reset(server)
@@ -109,7 +109,7 @@ def end_reset_error_first(t):
     t.error("again", client)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_reset_with_data(t):
     client, server = t.pair()
     server.send(b"before")
@@ -120,7 +120,7 @@ def end_reset_with_data(t):
     t.do("and again", client.recv, 10)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def end_unread(t):
     """close(2) with unread data is an RST."""
     client, server = t.pair()
@@ -131,7 +131,7 @@ def end_unread(t):
     t.do("reads", client.recv, 1)
 
 
-@program(pollers=POLLERS)
+@program(pollers=POLLERS, apart=True)
 def end_reset_after_fin(t):
     client, server = t.pair()
     server.shutdown(1)
@@ -144,7 +144,7 @@ def end_reset_after_fin(t):
     t.do("writes", client.send, b"x", socket.MSG_NOSIGNAL)
 
 
-@program(pollers=POLLERS)
+@program(pollers=POLLERS, apart=True)
 def end_reset_half_closed(t):
     client, server = t.pair()
     client.shutdown(1)
@@ -155,7 +155,7 @@ def end_reset_half_closed(t):
     t.do("reads again", client.recv, 1)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def end_signal(t):
     """SIGPIPE for writes that cannot go out; MSG_NOSIGNAL is quiet."""
     seen = []
@@ -170,7 +170,7 @@ def end_signal(t):
     t.note("signals after sendmsg", len(seen))
 
 
-@program()
+@program(apart=True)
 def end_linger(t):
     """SO_LINGER with a time waits for the peer; without data it does not."""
     client, server = t.pair()
@@ -181,7 +181,7 @@ def end_linger(t):
     t.do("the end", server.recv, 1)
 
 
-@program()
+@program(apart=True)
 def end_woken(t):
     """Threads that wait in recv(2): FIN, RST and shutdown(2) by another thread end it."""
     for how in ("fin", "reset", "own shutdown", "time limit"):
@@ -208,7 +208,7 @@ def end_woken(t):
         t.note(how, seen)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def end_shutdown_states(t):
     with t.listener(backlog=0) as listener:
         client = socket.socket(t.family, socket.SOCK_STREAM)

@@ -12,7 +12,7 @@ import time
 from steps import program
 
 
-@program()
+@program(apart=True)
 def fork_shares(t):
     client, server = t.pair()
     server.settimeout(5)
@@ -47,7 +47,7 @@ def fork_accepts(t):
         t.note("ended", os.waitpid(pid, 0)[1])
 
 
-@program()
+@program(apart=True)
 def exec_keeps(t):
     """A socket that is inherited over exec, and one that is not."""
     client, server = t.pair()
@@ -61,7 +61,7 @@ def exec_keeps(t):
     t.note("not inherited", done.returncode != 0)
 
 
-@program()
+@program(apart=True)
 def rights_carry(t):
     """A connection passed over a unix socket."""
     client, server = t.pair()
@@ -80,7 +80,7 @@ def rights_carry(t):
     t.do("closed", server.recv, 10)
 
 
-@program()
+@program(apart=True)
 def dup_over(t):
     """dup2 over a connected socket closes it."""
     client, server = t.pair()
@@ -90,7 +90,7 @@ def dup_over(t):
     t.do("closed", server.recv, 1)
 
 
-@program()
+@program(apart=True)
 def close_while_waiting(t):
     """close(2) does not wake a thread that waits in recv(2): the data that comes later still does."""
     client, server = t.pair()
@@ -129,7 +129,7 @@ def close_listener_while_accepting(t):
     assert client
 
 
-@program()
+@program(apart=True)
 def many_short(t):
     """A connection for each of many requests."""
     listener = t.listener(backlog=64)

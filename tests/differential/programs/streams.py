@@ -15,7 +15,7 @@ import time
 from steps import LIBC, MODES, POLLERS, program
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def stream_masks(t):
     client, server = t.pair()
     t.mask("idle", client)
@@ -28,7 +28,7 @@ def stream_masks(t):
     t.do("nothing", client.recv, 10)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def stream_flags(t):
     client, server = t.pair()
     server.send(b"0123456789")
@@ -50,7 +50,7 @@ def stream_flags(t):
     t.note("arrived", len(t.drain(server, 10)))
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def stream_empty(t):
     """Nothing to send, no room to receive."""
     client, server = t.pair()
@@ -66,15 +66,15 @@ def stream_empty(t):
     t.do("no room, end", client.recv, 0)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def stream_messages(t):
     client, server = t.pair()
     t.do("sendmsg", client.sendmsg, [b"ab", b"", b"cd"])
     t.until(server, "IN")
     t.do("recvmsg", lambda: server.recvmsg(3, 100))
     t.do("recvmsg rest", lambda: server.recvmsg(100))
-    t.do("sendmsg with an address", client.sendmsg, [b"x"], [], 0, (t.local, 9))
-    t.do("sendto with an address", client.sendto, b"y", (t.local, 9))
+    t.do("sendmsg with an address", client.sendmsg, [b"x"], [], 0, (t.there, 9))
+    t.do("sendto with an address", client.sendto, b"y", (t.there, 9))
     t.until(server, "IN")
     time.sleep(0.1)
     t.do("recvfrom", lambda: server.recvfrom(10))
@@ -89,7 +89,7 @@ def stream_messages(t):
     t.note("buffers", buffers)
 
 
-@program()
+@program(apart=True)
 def stream_pointers(t):
     """Bad pointers and lengths of the transferring calls."""
     client, server = t.pair()
@@ -109,7 +109,7 @@ def stream_pointers(t):
     t.raw("too many parts", "sendmsg", client.fileno(), header, 0)
 
 
-@program(modes=MODES, pollers=POLLERS)
+@program(modes=MODES, pollers=POLLERS, apart=True)
 def stream_urgent(t):
     client, server = t.pair()
     t.do("nothing urgent", client.recv, 1, socket.MSG_OOB)
@@ -122,11 +122,11 @@ def stream_urgent(t):
     t.do("take again", client.recv, 1, socket.MSG_OOB)
     t.mask("taken", client)
     t.do("before the mark", client.recv, 100)
-    t.note("at the mark", fcntl.ioctl(client, 0x8905, b"0000"))
+    t.note("at the mark", t.ioctl(client, 0x8905, b"0000"))
     t.do("behind it", client.recv, 100)
 
 
-@program(pollers=POLLERS)
+@program(pollers=POLLERS, apart=True)
 def stream_urgent_alone(t):
     client, server = t.pair()
     server.send(b"X", socket.MSG_OOB)
@@ -135,7 +135,7 @@ def stream_urgent_alone(t):
     t.mask("taken", client)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def stream_urgent_inline(t):
     client, server = t.pair()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
@@ -146,28 +146,28 @@ def stream_urgent_inline(t):
     time.sleep(0.1)
     t.do("take", client.recv, 1, socket.MSG_OOB)
     t.do("before the mark", client.recv, 100)
-    t.note("at the mark", fcntl.ioctl(client, 0x8905, b"0000"))
+    t.note("at the mark", t.ioctl(client, 0x8905, b"0000"))
     t.do("from the mark", client.recv, 100)
 
 
-@program()
+@program(apart=True)
 def stream_ioctls(t):
     client, server = t.pair()
     server.send(b"12345")
     t.until(client, "IN")
-    t.note("FIONREAD", fcntl.ioctl(client, 0x541B, b"0000"))
+    t.note("FIONREAD", t.ioctl(client, 0x541B, b"0000"))
     time.sleep(0.1)
-    t.note("SIOCOUTQ", fcntl.ioctl(server, 0x5411, b"0000"))
-    t.note("SIOCATMARK", fcntl.ioctl(client, 0x8905, b"0000"))
-    t.do("FIONBIO", fcntl.ioctl, client, 0x5421, struct.pack("i", 1))
+    t.note("SIOCOUTQ", t.ioctl(server, 0x5411, b"0000"))
+    t.note("SIOCATMARK", t.ioctl(client, 0x8905, b"0000"))
+    t.do("FIONBIO", t.ioctl, client, 0x5421, struct.pack("i", 1))
     t.note("blocking", os.get_blocking(client.fileno()))
     fresh, listener = t.socket(), t.listener()
     for label, s in (("fresh", fresh), ("listener", listener)):
         for name, number in (("FIONREAD", 0x541B), ("SIOCOUTQ", 0x5411), ("SIOCATMARK", 0x8905), ("SIOCOUTQNSD", 0x894B)):
-            t.do("%s %s" % (label, name), fcntl.ioctl, s, number, b"0000")
+            t.do("%s %s" % (label, name), t.ioctl, s, number, b"0000")
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def stream_full(t):
     """A peer that does not read stops the sender; room comes back when it reads."""
     client, server = t.pair()
@@ -186,7 +186,7 @@ def stream_full(t):
     t.mask("room", client)
 
 
-@program()
+@program(apart=True)
 def stream_time_limits(t):
     """SO_RCVTIMEO and SO_SNDTIMEO on the calls that are looked at and on those that are not."""
     client, server = t.pair()
@@ -203,7 +203,7 @@ def stream_time_limits(t):
         t.do("bad %d" % len(bad), client.setsockopt, socket.SOL_SOCKET, socket.SO_RCVTIMEO, bad)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def stream_low_water(t):
     """SO_RCVLOWAT bounds a blocking read from below."""
     client, server = t.pair()
@@ -254,7 +254,7 @@ def stream_files(t):
     assert LIBC
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def stream_epoll(t):
     """Registrations: one-shot, edge, modification, a descriptor that is closed."""
     client, server = t.pair()
@@ -281,7 +281,7 @@ def stream_epoll(t):
         t.note("closed", e.poll(0.1))
 
 
-@program()
+@program(apart=True)
 def stream_large(t):
     """Both directions at once, in odd sizes."""
     client, server = t.pair()
@@ -306,7 +306,7 @@ def stream_large(t):
     t.note("server", seen.get("server") == size)
 
 
-@program(modes=MODES)
+@program(modes=MODES, apart=True)
 def stream_fastopen(t):
     """TCP_FASTOPEN on both sides: correct, whether or not data travels with the SYN."""
     listener = t.listener()
