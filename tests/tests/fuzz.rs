@@ -23,7 +23,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.sort();
     files
         .iter()
-        .map(|file| std::fs::read(file).unwrap())
+        .map(|file| std::fs::read(file).expect("a file of the corpus can be read"))
         .collect()
 }
 
