@@ -72,6 +72,8 @@ errnos! {
     ENOSYS = 38;
     /// No data available.
     ENODATA = 61;
+    /// Machine is not on the network: ICMP "source host isolated".
+    ENONET = 64;
     /// Protocol error: multicast membership on a stream socket.
     EPROTO = 71;
     /// Not a socket.
@@ -114,12 +116,46 @@ errnos! {
     ETIMEDOUT = 110;
     /// Connection refused.
     ECONNREFUSED = 111;
+    /// Host is down: ICMP "destination host unknown".
+    EHOSTDOWN = 112;
     /// No route to host.
     EHOSTUNREACH = 113;
     /// Operation already in progress.
     EALREADY = 114;
     /// Operation now in progress.
     EINPROGRESS = 115;
+}
+
+impl Errno {
+    /// What an ICMP error (`v6`: ICMPv6) means for the socket whose packet it is about, and whether a connected socket that
+    /// did not ask for errors hears of it (ip(7); `icmp_err_convert` and `icmpv6_err_convert` of the kernel).
+    #[must_use]
+    pub const fn of_icmp(v6: bool, kind: u8, code: u8) -> (Self, bool) {
+        if v6 {
+            return match (kind, code) {
+                (1, 0) => (Self::ENETUNREACH, false),
+                (1, 1 | 5 | 6) => (Self::EACCES, true),
+                (1, 2 | 3) | (3, _) => (Self::EHOSTUNREACH, false),
+                (1, 4) => (Self::ECONNREFUSED, true),
+                (2, _) => (Self::EMSGSIZE, true),
+                (1 | 4, _) => (Self::EPROTO, true),
+                _ => (Self::EPROTO, false),
+            };
+        }
+        match (kind, code) {
+            (3, 0 | 11) => (Self::ENETUNREACH, false),
+            (3, 2) => (Self::ENOPROTOOPT, true),
+            (3, 3) => (Self::ECONNREFUSED, true),
+            (3, 4) => (Self::EMSGSIZE, true),
+            (3, 5) => (Self::EOPNOTSUPP, false),
+            (3, 6 | 9) => (Self::ENETUNREACH, true),
+            (3, 7) => (Self::EHOSTDOWN, true),
+            (3, 8) => (Self::ENONET, true),
+            (3, 10 | 13..=15) => (Self::EHOSTUNREACH, true),
+            (12, _) => (Self::EPROTO, true),
+            _ => (Self::EHOSTUNREACH, false),
+        }
+    }
 }
 
 impl fmt::Display for Errno {

@@ -17,7 +17,7 @@ use netcon_overlay::NetworkIndex;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -573,8 +573,16 @@ impl Link {
 pub struct DatagramEnd {
     /// S, connected to A's hidden name. Non-blocking.
     pub s: OwnedFd,
+    /// A's name: the way back when S has gone away from it.
+    pub a: Hidden,
     /// S's own name, once A was connected to it.
     pub name: Mutex<Option<Hidden>>,
+    /// A carries an error that the model has: poll(2) shows it and a native call of the program fails with it, once. Changed
+    /// under the network's lock.
+    pub shown: AtomicBool,
+    /// A native call has taken what A carried. What is left in the error queue is not shown again, or further native calls
+    /// would fail. Changed under the network's lock.
+    pub taken: AtomicBool,
     /// Serialises everything that takes a datagram out of A or puts one in. Taken before the network's lock; while that is
     /// held it is only tried.
     pub queue: Mutex<DatagramQueue>,
@@ -588,8 +596,10 @@ pub struct DatagramQueue {
     pub in_kernel: Option<Datagram>,
     /// Taken from the model, not yet put into A.
     pub held: Option<Datagram>,
-    /// A is connected to S: native sends arrive in S; A may queue deep.
+    /// The socket has a peer: A may queue deep.
     pub connected: bool,
+    /// A is connected to S: native sends arrive in S, and S can show an error on A.
+    pub joined: bool,
 }
 
 /// What an epoll token names.

@@ -132,11 +132,21 @@ impl Sockets {
         let Some(socket) = self.sockets.get(&id) else {
             return Vec::new();
         };
-        let mut told = Told {
-            socket,
-            messages: Vec::new(),
-        };
+        let mut told = Told::new(socket);
         told.stamp(stamp);
+        self.tell_beside(&mut told, datagram, None);
+        told.messages
+    }
+
+    /// What ip(7) and ipv6(7) tell of a packet. `specific`: the local address of the route back where IP_PKTINFO is to tell
+    /// another than the destination.
+    pub(super) fn tell_beside(
+        &self,
+        told: &mut Told<'_>,
+        datagram: &Datagram,
+        specific: Option<Ipv4Addr>,
+    ) {
+        let socket = told.socket;
         let to = datagram.to.ip().to_canonical();
         let local = self.stack.is_local(datagram.from.ip().to_canonical());
         let index = if local { LOOPBACK_INDEX } else { OVERLAY_INDEX };
@@ -144,11 +154,10 @@ impl Sockets {
             told.v6_address(datagram, index);
         }
         match (to, socket.family) {
-            (IpAddr::V4(ip), _) => told.v4(datagram, ip, index),
+            (IpAddr::V4(ip), _) => told.v4(datagram, ip, specific.unwrap_or(ip), index),
             (IpAddr::V6(_), Family::V6) => told.v6(datagram),
             (IpAddr::V6(_), Family::V4) => {}
         }
-        told.messages
     }
 }
 
@@ -180,17 +189,24 @@ impl Socket {
 }
 
 /// Messages as they are collected.
-struct Told<'a> {
+pub(super) struct Told<'a> {
     socket: &'a Socket,
-    messages: Vec<ControlMessage>,
+    pub(super) messages: Vec<ControlMessage>,
 }
 
-impl Told<'_> {
+impl<'a> Told<'a> {
+    pub(super) const fn new(socket: &'a Socket) -> Self {
+        Self {
+            socket,
+            messages: Vec::new(),
+        }
+    }
+
     fn asked(&self, level: i32, name: i32) -> bool {
         self.socket.options.is_on(level, name)
     }
 
-    fn tell(&mut self, level: i32, kind: i32, data: &[u8]) {
+    pub(super) fn tell(&mut self, level: i32, kind: i32, data: &[u8]) {
         self.messages.push(ControlMessage {
             level,
             kind,
@@ -199,7 +215,7 @@ impl Told<'_> {
     }
 
     /// The nanosecond form wins where both are asked for.
-    fn stamp(&mut self, at: Duration) {
+    pub(super) fn stamp(&mut self, at: Duration) {
         let pair = |part: u32| [at.as_secs().to_ne_bytes(), u64::from(part).to_ne_bytes()].concat();
         for (name, part) in [
             (SO_TIMESTAMPNS_NEW, at.subsec_nanos()),
@@ -231,9 +247,9 @@ impl Told<'_> {
         }
     }
 
-    fn v4(&mut self, datagram: &Datagram, to: Ipv4Addr, index: u32) {
+    fn v4(&mut self, datagram: &Datagram, to: Ipv4Addr, specific: Ipv4Addr, index: u32) {
         if self.asked(SOL_IP, IP_PKTINFO) {
-            let data = [index.to_ne_bytes(), to.octets(), to.octets()].concat();
+            let data = [index.to_ne_bytes(), specific.octets(), to.octets()].concat();
             self.tell(SOL_IP, IP_PKTINFO, &data);
         }
         if self.asked(SOL_IP, IP_RECVTTL) {

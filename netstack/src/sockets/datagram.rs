@@ -6,12 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use super::address::{Destination, destination, present};
-use super::names::{SO_BROADCAST, SOL_SOCKET};
+use super::names::{
+    IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, SO_BROADCAST, SOL_IP, SOL_IPV6, SOL_SOCKET,
+};
 use super::state::{Binding, Body, Socket};
 use super::stream::{Connect, family_of};
-use super::{SendControl, SocketEvent, SocketId, Sockets, dns};
+use super::{SendControl, SocketId, Sockets, dns};
 use crate::errno::Errno;
-use crate::stack::{Datagram, DatagramId, DatagramProtocol, Failure, SendError};
+use crate::stack::{Datagram, DatagramId, DatagramProtocol, IcmpError, SendError};
 
 /// The port of name servers.
 const DNS: u16 = 53;
@@ -20,6 +22,12 @@ const REFUSALS_MAX: usize = 16;
 /// Largest payload of IPv4 and IPv6, bytes: 65,535 less the headers.
 const PAYLOAD_MAX_V4: usize = 65_507;
 const PAYLOAD_MAX_V6: usize = 65_527;
+/// More than this no datagram of IPv4 is looked at further.
+const LENGTH_MAX: usize = 65_535;
+/// MTU of the loopback interface, bytes.
+const LOOPBACK_MTU: usize = 65_536;
+/// IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: never.
+const IP_PMTUDISC_DONT: i32 = 0;
 
 /// Where connect(2) goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +110,6 @@ impl Sockets {
         let Body::Datagram(datagram) = &socket.body else {
             return Err(Errno::EOPNOTSUPP);
         };
-        if payload.len() > PAYLOAD_MAX_V6 {
-            return Err(Errno::EMSGSIZE);
-        }
         let (peer, shut, endpoint) = (datagram.peer, datagram.shut_write, datagram.endpoint);
         let destination = match to {
             Some(to) if to.port() == 0 => return Err(Errno::EINVAL),
@@ -114,17 +119,18 @@ impl Sockets {
         if shut {
             return Err(Errno::EPIPE);
         }
-        if let Some(errno) = socket.error.take() {
-            return Err(errno);
-        }
         let to = socket.permitted(destination)?;
         let v6 = to.is_ipv6();
-        if !v6 && payload.len() > PAYLOAD_MAX_V4 {
+        if !v6 && payload.len() > LENGTH_MAX {
             return Err(Errno::EMSGSIZE);
         }
-        if to.port() == 0 {
-            // Linux sends it; nobody can receive it.
-            return Ok(payload.len());
+        let largest = if v6 { PAYLOAD_MAX_V6 } else { PAYLOAD_MAX_V4 };
+        if payload.len() > largest {
+            self.too_big(now, id, to);
+            return Err(Errno::EMSGSIZE);
+        }
+        if let Some(errno) = socket.error.take() {
+            return Err(errno);
         }
         let options = socket.options.sending(v6, control);
         let recverr = socket.options.recverr(v6);
@@ -145,9 +151,12 @@ impl Sockets {
             Err(_) => Err(SendError::NoRoute),
         };
         match sent {
-            Ok(()) => {
+            Ok(refused) => {
                 if let Some(socket) = self.sockets.get_mut(&id) {
                     socket.traffic.sent += payload.len() as u64;
+                }
+                if let Some(error) = refused {
+                    self.undelivered(id, to, error);
                 }
                 Ok(payload.len())
             }
@@ -156,10 +165,39 @@ impl Sockets {
                 self.refuse(now, id, to, payload);
                 Ok(payload.len())
             }
-            Err(error @ (SendError::QueueFull | SendError::NoRoute | SendError::TooBig)) => {
-                Err(error.into())
+            Err(SendError::TooBig) => {
+                self.too_big(now, id, to);
+                Err(Errno::EMSGSIZE)
             }
+            Err(error @ (SendError::QueueFull | SendError::NoRoute)) => Err(error.into()),
         }
+    }
+
+    /// A datagram that this host did not send because of its size: told in the error queue, with what the path carries.
+    fn too_big(&mut self, now: Instant, id: SocketId, to: SocketAddr) {
+        let local = self.stack.is_local(to.ip());
+        let mtu = if local {
+            LOOPBACK_MTU
+        } else {
+            self.stack.path_mtu(now, to.ip())
+        };
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        let v6 = to.is_ipv6();
+        if !socket.options.recverr(v6) {
+            return;
+        }
+        let connected = matches!(&socket.body, Body::Datagram(datagram) if datagram.peer.is_some());
+        // IPv4 tells the port of connect(2) only, and no more than fits a packet.
+        let (to, most) = match to {
+            SocketAddr::V4(v4) if !connected => (SocketAddr::new((*v4.ip()).into(), 0), LENGTH_MAX),
+            SocketAddr::V4(_) => (to, LENGTH_MAX),
+            SocketAddr::V6(_) => (to, usize::MAX),
+        };
+        let room = socket.options.error_room();
+        let mtu = u32::try_from(mtu.min(most)).unwrap_or(u32::MAX);
+        socket.errors.push_too_big(room, to, mtu);
     }
 
     /// The next datagram, its source as the socket's family shows it; `None`: none waits.
@@ -257,35 +295,40 @@ impl Sockets {
         }
     }
 
-    pub(super) fn datagram_failed(
+    /// An ICMP error about a datagram to `to`. The answer is the error that is pending now; `None`: the socket does not hear
+    /// of it.
+    pub(super) fn undelivered(
         &mut self,
-        endpoint: DatagramId,
-        failure: Failure,
-    ) -> Option<SocketEvent> {
-        let id = *self.datagrams.get(&endpoint)?;
+        id: SocketId,
+        to: SocketAddr,
+        error: IcmpError,
+    ) -> Option<Errno> {
         let socket = self.sockets.get_mut(&id)?;
         let Body::Datagram(datagram) = &socket.body else {
             return None;
         };
-        // udp(7): only a connected socket hears of errors, and only of fatal ones, unless IP_RECVERR is on.
-        let fatal = match failure {
-            Failure::PortUnreachable
-            | Failure::Refused
-            | Failure::Prohibited
-            | Failure::PacketTooBig => true,
-            Failure::HostUnreachable
-            | Failure::NetUnreachable
-            | Failure::TimedOut
-            | Failure::Reset
-            | Failure::Internal => false,
+        let v6 = to.is_ipv6();
+        let (errno, fatal) = Errno::of_icmp(v6, error.kind, error.code);
+        let discover = if v6 {
+            (SOL_IPV6, IPV6_MTU_DISCOVER)
+        } else {
+            (SOL_IP, IP_MTU_DISCOVER)
         };
-        let v6 = datagram.peer.is_some_and(|peer| peer.is_ipv6()) || socket.peer_is_v6();
-        if !(socket.options.recverr(v6) || datagram.peer.is_some() && fatal) {
+        let too_big = errno == Errno::EMSGSIZE;
+        let never = socket.options.value(discover.0, discover.1) == IP_PMTUDISC_DONT;
+        if too_big && never && !v6 {
             return None;
         }
-        let errno = failure.into();
+        let fatal = fatal && !(too_big && never);
+        // udp(7): only a connected socket hears of errors, and only of fatal ones, unless IP_RECVERR is on.
+        if socket.options.recverr(v6) {
+            let room = socket.options.error_room();
+            socket.errors.push_icmp(room, to, errno, error);
+        } else if datagram.peer.is_none() || !fatal {
+            return None;
+        }
         socket.error = Some(errno);
-        Some(SocketEvent::DatagramError { socket: id, errno })
+        Some(errno)
     }
 
     /// connect(AF_UNSPEC): what bind(2) did not name is given back, the port included.
@@ -300,7 +343,6 @@ impl Sockets {
         if datagram.peer.take().is_none() {
             return;
         }
-        socket.error = None;
         if let Some(endpoint) = datagram.endpoint {
             if binding.port == 0 {
                 datagram.endpoint = None;

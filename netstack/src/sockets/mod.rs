@@ -17,6 +17,7 @@ mod address;
 mod control;
 mod datagram;
 mod dns;
+mod errors;
 mod info;
 pub mod names;
 mod option_table;
@@ -33,6 +34,7 @@ use std::time::{Duration, Instant};
 pub use self::address::Family;
 pub use self::control::{ControlMessage, SendControl};
 pub use self::datagram::ConnectTo;
+pub use self::errors::QueuedError;
 pub use self::info::{Owners, SocketRow};
 pub use self::option_value::OptionValue;
 pub use self::state::Traffic;
@@ -40,8 +42,8 @@ pub use self::stream::{Connect, Listen, Shutdown};
 
 use self::address::{AF_INET, AF_INET6, present_bound};
 use self::names::{
-    IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_IPV6, SOL_SOCKET, SOL_TCP,
-    TCP_MAXSEG,
+    IP_RECVERR, IPV6_RECVERR, IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
+    SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, TCP_MAXSEG,
 };
 use self::options::Options;
 use self::ports::{Claim, Ports, Random, Transport};
@@ -329,6 +331,13 @@ impl Sockets {
         }
         let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
         let outcome = socket.options.set(level, name, value);
+        let queues = matches!(
+            (level, name),
+            (SOL_IP, IP_RECVERR) | (SOL_IPV6, IPV6_RECVERR)
+        );
+        if outcome.is_ok() && queues && !socket.options.is_on(level, name) {
+            socket.errors.clear();
+        }
         if outcome.is_ok() && level == SOL_IPV6 && name == IPV6_V6ONLY {
             let only = socket.options.is_on(SOL_IPV6, IPV6_V6ONLY);
             socket.binding.families = if only { Families::V6 } else { Families::Both };
@@ -453,7 +462,16 @@ impl Sockets {
                 .datagrams
                 .get(&endpoint)
                 .map(|&socket| SocketEvent::Datagram { socket }),
-            Event::DatagramError { id, to: _, failure } => self.datagram_failed(id, failure),
+            Event::DatagramError {
+                id,
+                to,
+                failure: _,
+                error,
+            } => {
+                let socket = *self.datagrams.get(&id)?;
+                let errno = self.undelivered(socket, to, *error)?;
+                Some(SocketEvent::DatagramError { socket, errno })
+            }
         }
     }
 

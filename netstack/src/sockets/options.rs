@@ -210,6 +210,11 @@ impl Options {
         usize::try_from(*shown).ok()
     }
 
+    /// What the errors that wait may take, bytes.
+    pub(crate) fn error_room(&self) -> usize {
+        usize::try_from(self.buffer(SO_RCVBUF)).unwrap_or(0)
+    }
+
     /// Largest receive window: half of SO_RCVBUF (tcp_adv_win_scale), at most TCP_WINDOW_CLAMP.
     fn window(&self) -> Option<usize> {
         let buffer = self.set_buffer(SO_RCVBUF).map(|bytes| bytes / 2);

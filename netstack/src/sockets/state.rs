@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::address::{Family, canonical};
 use super::datagram::DatagramState;
+use super::errors::ErrorQueue;
 use super::names::*;
 use super::options::Options;
 use super::ports::{Claim, Transport};
@@ -59,6 +60,8 @@ pub(crate) struct Socket {
     pub(crate) binding: Binding,
     /// SO_ERROR.
     pub(crate) error: Option<Errno>,
+    /// IP_RECVERR, IPV6_RECVERR.
+    pub(crate) errors: ErrorQueue,
     pub(crate) traffic: Traffic,
     pub(crate) body: Body,
 }
@@ -86,6 +89,7 @@ impl Socket {
             options,
             binding,
             error: None,
+            errors: ErrorQueue::default(),
             traffic: Traffic::default(),
             body,
         }

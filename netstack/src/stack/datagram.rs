@@ -5,17 +5,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::hash::{Secrets, TableKey};
+use super::icmp;
 use super::slab::Slab;
 use super::wire::{self, IpPacket};
 use super::wire::{Fragment, Outgoing, Piece};
 use super::{
-    Datagram, DatagramId, DatagramProtocol, Event, Failure, LocalAddr, SendError, SendOptions,
-    Stack,
+    Datagram, DatagramId, DatagramProtocol, Event, Failure, IcmpError, LocalAddr, SendError,
+    SendOptions, Stack,
 };
 
 /// Largest payload in one IPv4 packet (udp(7)), and in one IPv6 packet.
 const MAX_PAYLOAD_V4: usize = 65_507;
 const MAX_PAYLOAD_V6: usize = 65_527;
+/// Largest IP packet of the loopback interface, bytes.
+const LOOPBACK_MTU: usize = 65_536;
 /// What a queued datagram costs beside its payload, so that empty ones are bounded too (Linux counts the buffer's truesize).
 const OVERHEAD: usize = 256;
 /// ICMP errors that wait for the owner of one endpoint; more are dropped.
@@ -207,7 +210,8 @@ impl Stack {
         self.datagrams.all.remove(id.0);
     }
 
-    /// Sends one datagram from `from` and the endpoint's port.
+    /// Sends one datagram from `from` and the endpoint's port. The answer is the error that comes back at once when it went
+    /// to this host and nobody receives it there.
     ///
     /// # Errors
     /// [`SendError`]; nothing was sent then.
@@ -219,15 +223,11 @@ impl Stack {
         to: SocketAddr,
         payload: &[u8],
         options: SendOptions,
-    ) -> Result<(), SendError> {
+    ) -> Result<Option<IcmpError>, SendError> {
         let to = without_scope(to);
         let mtu = self.path_mtu(now, to.ip());
         let endpoint = self.datagrams.all.get_mut(id.0).ok_or(SendError::NoRoute)?;
-        if from.is_ipv4() != to.is_ipv4()
-            || to.port() == 0
-            || to.ip().is_unspecified()
-            || to.ip().is_multicast()
-        {
+        if from.is_ipv4() != to.is_ipv4() || to.ip().is_unspecified() || to.ip().is_multicast() {
             return Err(SendError::NoRoute);
         }
         let largest = if to.is_ipv4() {
@@ -249,8 +249,11 @@ impl Stack {
             return Err(SendError::NoRoute);
         }
         if self.addresses.is_local(to.ip()) {
-            self.deliver_locally(now, id, outgoing);
-            return Ok(());
+            let len = wire::udp_packet_len(to.ip(), payload.len());
+            if len > LOOPBACK_MTU && !options.fragment {
+                return Err(SendError::TooBig);
+            }
+            return Ok(self.deliver_locally(now, outgoing));
         }
         if from.is_loopback() || !self.routes.contains(to.ip()) {
             return Err(SendError::NoRoute);
@@ -267,7 +270,7 @@ impl Stack {
             return Err(SendError::QueueFull);
         }
         if too_big {
-            return self.send_fragments(id, outgoing, mtu);
+            return self.send_fragments(id, outgoing, mtu).map(|()| None);
         }
         let (buffer, kept) = self.egress.push(len, Some(id));
         outgoing.write(buffer);
@@ -275,7 +278,7 @@ impl Stack {
             return Err(SendError::QueueFull);
         }
         endpoint.egress_bytes += len;
-        Ok(())
+        Ok(None)
     }
 
     /// Cuts a datagram into packets of at most the MTU. One that finds no room takes the datagram with it: the receiver
@@ -341,7 +344,8 @@ impl Stack {
         let from = SocketAddr::new(datagram.from.ip().to_canonical(), datagram.from.port());
         let to = SocketAddr::new(datagram.to.ip().to_canonical(), datagram.to.port());
         if self.addresses.is_local(from.ip()) {
-            self.datagram_failed(protocol, from, to, Failure::PortUnreachable);
+            let error = nobody_there(now, from, to, &datagram.payload, datagram.traffic_class);
+            self.datagram_failed(protocol, from, to, Failure::PortUnreachable, error);
             return;
         }
         let len = wire::udp_packet_len(to.ip(), datagram.payload.len());
@@ -388,10 +392,6 @@ impl Stack {
             self.counters.malformed += 1;
             return;
         };
-        if src_port == 0 || dst_port == 0 {
-            self.counters.malformed += 1;
-            return;
-        }
         let from = SocketAddr::new(ip.src, src_port);
         let to = SocketAddr::new(ip.dst, dst_port);
         match self.datagrams.find(&self.secrets, protocol, to, from) {
@@ -428,13 +428,14 @@ impl Stack {
         local: SocketAddr,
         remote: SocketAddr,
         failure: Failure,
+        error: IcmpError,
     ) {
         if let Some(id) = self.datagrams.find(&self.secrets, protocol, local, remote) {
-            self.tell_datagram_error(id, remote, failure);
+            self.tell_datagram_error(id, remote, failure, error);
         }
     }
 
-    fn deliver_locally(&mut self, now: Instant, sender: DatagramId, outgoing: Outgoing<'_>) {
+    fn deliver_locally(&mut self, now: Instant, outgoing: Outgoing<'_>) -> Option<IcmpError> {
         let (from, to) = (outgoing.from, outgoing.to);
         if let Some(tap) = &mut self.tap
             && let Some(copy) = tap.room(wire::udp_packet_len(to.ip(), outgoing.payload.len()))
@@ -445,18 +446,24 @@ impl Stack {
             .datagrams
             .find(&self.secrets, outgoing.protocol, to, from)
         {
-            Some(id) => self.deliver(
-                id,
-                Datagram {
-                    from,
-                    to,
-                    hop_limit: outgoing.options.hop_limit.max(1),
-                    traffic_class: outgoing.options.traffic_class,
-                    at: Some(now),
-                    payload: outgoing.payload.to_vec(),
-                },
-            ),
-            None => self.tell_datagram_error(sender, to, Failure::PortUnreachable),
+            Some(id) => {
+                self.deliver(
+                    id,
+                    Datagram {
+                        from,
+                        to,
+                        hop_limit: outgoing.options.hop_limit.max(1),
+                        traffic_class: outgoing.options.traffic_class,
+                        at: Some(now),
+                        payload: outgoing.payload.to_vec(),
+                    },
+                );
+                None
+            }
+            None => {
+                let class = outgoing.options.traffic_class;
+                Some(nobody_there(now, from, to, outgoing.payload, class))
+            }
         }
     }
 
@@ -480,15 +487,49 @@ impl Stack {
         }
     }
 
-    fn tell_datagram_error(&mut self, id: DatagramId, to: SocketAddr, failure: Failure) {
+    fn tell_datagram_error(
+        &mut self,
+        id: DatagramId,
+        to: SocketAddr,
+        failure: Failure,
+        error: IcmpError,
+    ) {
         let Some(endpoint) = self.datagrams.all.get_mut(id.0) else {
             return;
         };
         if endpoint.errors < MAX_ERRORS {
             endpoint.errors += 1;
-            self.events
-                .push_back(Event::DatagramError { id, to, failure });
+            self.events.push_back(Event::DatagramError {
+                id,
+                to,
+                failure,
+                error: Box::new(error),
+            });
         }
+    }
+}
+
+/// What this host says when nobody receives a datagram at one of its own addresses.
+fn nobody_there(
+    now: Instant,
+    from: SocketAddr,
+    to: SocketAddr,
+    payload: &[u8],
+    class: u8,
+) -> IcmpError {
+    let v4 = to.is_ipv4();
+    let (kind, code) = if v4 { (3, 3) } else { (1, 4) };
+    let quoted = payload.len().min(icmp::quoted_payload(v4));
+    IcmpError {
+        kind,
+        code,
+        info: 0,
+        from: to.ip(),
+        to: from.ip(),
+        hop_limit: 64,
+        traffic_class: icmp::error_class(v4, class),
+        at: Some(now),
+        payload: payload[..quoted].to_vec(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::flow::Tuple;
 use super::wire::{self, Icmp, IpPacket, Quoted};
-use super::{Failure, Stack};
+use super::{Failure, IcmpError, Stack};
 
 /// Errors out: this many at once, then one per interval (Linux: icmp_msgs_burst, icmp_msgs_per_sec).
 const BURST: u32 = 50;
@@ -13,6 +13,25 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// Quoted bytes: RFC 1812 §4.3.2.3 (576 in all), RFC 4443 §2.4 (the minimum MTU in all).
 const V4_QUOTE: usize = 576 - 28;
 const V6_QUOTE: usize = 1280 - 48;
+
+/// Headers that a quoted UDP datagram begins with, bytes.
+const V4_QUOTED_HEADERS: usize = 28;
+const V6_QUOTED_HEADERS: usize = 48;
+
+/// Payload of a datagram that an error has room for.
+pub(super) const fn quoted_payload(v4: bool) -> usize {
+    if v4 {
+        V4_QUOTE - V4_QUOTED_HEADERS
+    } else {
+        V6_QUOTE - V6_QUOTED_HEADERS
+    }
+}
+
+/// Type of service of an error about a packet of `class`: internetwork control, and its delay, throughput and reliability
+/// bits (RFC 1812 section 4.3.2.5). ICMPv6 errors have none.
+pub(super) const fn error_class(v4: bool, class: u8) -> u8 {
+    if v4 { class & 0x1e | 0xc0 } else { 0 }
+}
 
 /// A token bucket.
 #[derive(Debug)]
@@ -81,7 +100,18 @@ impl Stack {
             self.told_too_big(now, quoted, mtu.unwrap_or(0));
         }
         if let Some(protocol) = wire::datagrams_of(quoted.protocol) {
-            self.datagram_failed(protocol, quoted.from, quoted.to, failure);
+            let error = IcmpError {
+                kind: message.kind,
+                code: message.code,
+                info: u32::try_from(mtu.unwrap_or(0)).unwrap_or(u32::MAX),
+                from: ip.src,
+                to: ip.dst,
+                hop_limit: ip.hop_limit,
+                traffic_class: ip.traffic_class,
+                at: Some(now),
+                payload: quoted.behind_udp(message.body).to_vec(),
+            };
+            self.datagram_failed(protocol, quoted.from, quoted.to, failure, error);
         } else if quoted.protocol == wire::TCP {
             self.flow_failed(now, quoted, failure);
         } else if quoted.protocol == ip.protocol {

@@ -10,7 +10,7 @@ use super::flow::Flow;
 use super::hash::TableKey;
 use super::interface::Path;
 use super::wire::{self, Quoted};
-use super::{Failure, FlowId};
+use super::{Failure, FlowId, IcmpError, icmp};
 
 /// Destinations remembered; another one takes the place of the one that would be forgotten first.
 const LIMIT: usize = 1024;
@@ -97,7 +97,21 @@ impl Stack {
         };
         self.set_path_mtu(now, quoted.to.ip(), mtu);
         if let Some(protocol) = wire::datagrams_of(quoted.protocol) {
-            self.datagram_failed(protocol, quoted.from, quoted.to, Failure::PacketTooBig);
+            let v4 = quoted.to.is_ipv4();
+            let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
+            let error = IcmpError {
+                kind,
+                code,
+                info: u32::try_from(mtu).unwrap_or(u32::MAX),
+                from: quoted.from.ip(),
+                to: quoted.from.ip(),
+                hop_limit: 64,
+                traffic_class: icmp::error_class(v4, 0),
+                at: Some(now),
+                payload: quoted.behind_udp(packet).to_vec(),
+            };
+            let failure = Failure::PacketTooBig;
+            self.datagram_failed(protocol, quoted.from, quoted.to, failure, error);
         }
     }
 

@@ -134,8 +134,34 @@ pub enum Event {
         to: SocketAddr,
         #[allow(missing_docs)]
         failure: Failure,
+        /// The error itself.
+        error: Box<IcmpError>,
     },
 }
+
+/// An ICMP or ICMPv6 error about a packet of ours, as far as the socket it came from may hear of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// MTU that is told, bytes; 0: none.
+    pub info: u32,
+    /// Who sent it.
+    pub from: IpAddr,
+    /// Whom it was sent to.
+    pub to: IpAddr,
+    /// TTL or hop limit it arrived with.
+    pub hop_limit: u8,
+    /// Type of service or traffic class it arrived with.
+    pub traffic_class: u8,
+    /// When it came; `None`: its time is not known.
+    pub at: Option<Instant>,
+    /// What it quotes of the packet behind the UDP header.
+    pub payload: Vec<u8>,
+}
+
 /// Why a flow ended or a datagram did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]

@@ -505,6 +505,8 @@ pub(super) struct Quoted {
     pub(super) to: SocketAddr,
     /// Bytes 4..8 behind the ports: the sequence number of TCP.
     pub(super) word: u32,
+    /// Where the header with the ports begins.
+    pub(super) transport_at: usize,
 }
 
 impl Quoted {
@@ -539,7 +541,15 @@ impl Quoted {
             from: SocketAddr::new(src, be16(transport, 0)?),
             to: SocketAddr::new(dst, be16(transport, 2)?),
             word: be32(transport, 4)?,
+            transport_at: at,
         })
+    }
+
+    /// What `packet`, which this was read from, holds behind a UDP header.
+    pub(super) fn behind_udp<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        packet
+            .get(self.transport_at + UDP_HEADER..)
+            .unwrap_or_default()
     }
 }
 

@@ -212,7 +212,7 @@ fn a_closed_port_is_unreachable() {
         (v6(A), at(v6(B), 9)),
         (loopback, at(loopback, 9)),
     ] {
-        world.hosts[A]
+        let at_once = world.hosts[A]
             .datagram_send(
                 world.now,
                 client,
@@ -223,12 +223,27 @@ fn a_closed_port_is_unreachable() {
             )
             .unwrap();
         world.run_for(Duration::from_millis(50));
-        let error = Event::DatagramError {
-            id: client,
-            to,
-            failure: Failure::PortUnreachable,
+        let error = match at_once {
+            Some(error) => error,
+            None => {
+                let is_error = |event: &Event| matches!(event, Event::DatagramError { .. });
+                let Some(Event::DatagramError {
+                    id,
+                    to: told,
+                    failure,
+                    error,
+                }) = world.take(A, is_error)
+                else {
+                    panic!("no error")
+                };
+                assert_eq!((id, told, failure), (client, to, Failure::PortUnreachable));
+                *error
+            }
         };
-        assert!(world.take(A, |event| *event == error).is_some());
+        let (kind, code) = if to.is_ipv4() { (3, 3) } else { (1, 4) };
+        assert_eq!((error.kind, error.code), (kind, code));
+        assert_eq!((error.from, error.to), (to.ip(), from));
+        assert_eq!((error.payload.as_slice(), error.info), (&b"hello?"[..], 0));
     }
 }
 
@@ -249,7 +264,7 @@ fn loopback_takes_the_largest_datagram() {
             SendOptions::default(),
         )
     };
-    assert_eq!(send(&mut world, 65_507), Ok(()));
+    assert_eq!(send(&mut world, 65_507), Ok(None));
     assert_eq!(send(&mut world, 65_508), Err(SendError::TooBig));
     assert_eq!(
         world.hosts[A].datagram_recv(server).unwrap().payload.len(),

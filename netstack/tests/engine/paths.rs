@@ -185,12 +185,20 @@ fn the_sender_of_a_datagram_hears_that_it_was_too_big() {
     world.events[A].clear();
     world.hosts[A].handle_packet(world.now, &too_big(&packet, 1300));
     world.flush();
-    let told = Event::DatagramError {
-        id,
-        to,
-        failure: Failure::PacketTooBig,
-    };
-    assert!(world.saw(A, &told));
+    let told = world.events[A].iter().find_map(|event| {
+        let Event::DatagramError {
+            id: whose,
+            to: where_to,
+            failure: Failure::PacketTooBig,
+            error,
+        } = event
+        else {
+            return None;
+        };
+        ((*whose, *where_to) == (id, to)).then_some(error)
+    });
+    let told = told.unwrap();
+    assert_eq!((told.kind, told.code, told.info), (3, 4, 1300));
     assert_eq!(world.hosts[A].path_mtu(world.now, v4(B)), 1300);
 }
 

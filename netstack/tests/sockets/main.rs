@@ -7,5 +7,6 @@ mod connecting;
 mod control;
 mod datagrams;
 mod ending;
+mod errors;
 mod whole;
 mod world;

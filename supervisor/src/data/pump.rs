@@ -131,8 +131,12 @@ impl State {
                 }
                 SocketEvent::Closed { socket, flow } => self.closed(socket, flow),
                 SocketEvent::Datagram { socket } => self.datagram_arrived(cx, socket),
-                // Recorded in the model: the next trapped call reports it, and those that wait.
+                // Recorded in the model. A shows it, and calls that wait report it.
                 SocketEvent::DatagramError { socket, .. } => {
+                    if let Some(Role::Datagram(end)) = self.carriers.get(&socket).map(|c| &c.role) {
+                        let end = Arc::clone(end);
+                        trap::push_datagrams(self, socket, &end);
+                    }
                     let container = self.carriers.get(&socket).map(|carrier| carrier.container);
                     if let Some(container) = container.and_then(|id| cx.node.container(id)) {
                         container.room.post(Message::Retry);

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
-    getpeername, getsockopt, listen, recv, send, setsockopt, socket, socketpair, sockopt,
+    getpeername, getsockopt, listen, recv, send, sendto, setsockopt, socket, socketpair, sockopt,
 };
 use nix::sys::stat::{Mode, fstat};
 use std::hash::{BuildHasher, RandomState};
@@ -265,6 +265,13 @@ impl Hidden {
         let kept = open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
         let _ = std::fs::remove_file(&path);
         Ok(Self(kept?))
+    }
+
+    /// Sends a datagram to it from `fd`, which has no peer.
+    pub fn send(&self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
+        let path: PathBuf = format!("/proc/self/fd/{}", self.0.as_raw_fd()).into();
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        sendto(fd.as_raw_fd(), bytes, &UnixAddr::new(&path)?, flags).map(drop)
     }
 
     /// Connects `fd` to it. EAGAIN: backlog full; ECONNREFUSED: the socket is closed.

@@ -15,7 +15,8 @@ use netcon_netstack::stack::Datagram;
 use nix::errno::Errno as Kernel;
 use nix::sys::socket::{MsgFlags, recv, send};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kernel tells of a datagram that was taken while it still counts one byte for it; a datagram that waits, even an
@@ -42,7 +43,10 @@ pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
     name.connect(s.as_fd()).map_err(errno)?;
     let end = Arc::new(DatagramEnd {
         s,
+        a: name,
         name: Mutex::new(None),
+        shown: AtomicBool::new(false),
+        taken: AtomicBool::new(false),
         queue: Mutex::new(DatagramQueue::default()),
     });
     let mut state = on.entry.network.lock();
@@ -54,8 +58,41 @@ pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
     if let Some(carrier) = state.carriers.get_mut(&on.entry.socket) {
         carrier.role = Role::Datagram(Arc::clone(&end));
     }
-    push(&mut state, on.entry.socket, &end);
+    let hears = state.sockets.hears_errors(on.entry.socket);
+    drop(state);
+    if hears {
+        join(on, &a, &end)?;
+    }
+    push(&mut on.entry.network.lock(), on.entry.socket, &end);
     Ok(end)
+}
+
+/// Connects A to S: what the program sends natively arrives there, and S can show errors on A.
+fn join(on: &OnSocket<'_>, a: &OwnedFd, end: &DatagramEnd) -> Result<(), Errno> {
+    let mut queue = lock(end);
+    if queue.joined {
+        return Ok(());
+    }
+    let mut name = end.name.lock().unwrap_or_else(PoisonError::into_inner);
+    if name.is_none() {
+        *name = Some(unix::Hidden::bind(end.s.as_fd(), &on.node.folder).map_err(errno)?);
+    }
+    if let Some(name) = name.as_ref() {
+        name.connect(a.as_fd()).map_err(errno)?;
+    }
+    queue.joined = true;
+    Ok(())
+}
+
+/// The program asks for errors from now on (IP_RECVERR).
+pub(super) fn hear_errors(on: &OnSocket<'_>) -> Result<(), Errno> {
+    let state = on.entry.network.lock();
+    if !state.sockets.hears_errors(on.entry.socket) {
+        return Ok(());
+    }
+    let end = existing(&state, on.entry.socket);
+    drop(state);
+    end.map_or(Ok(()), |end| join(on, &on.duplicate()?, &end))
 }
 
 /// connect(2) on a datagram socket.
@@ -78,11 +115,20 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
     let a = on.duplicate()?;
     match done {
         Connect::Dissolved(_) => {
-            unix::disconnect(a.as_fd()).map_err(errno)?;
             // The queue's lock comes before the network's.
-            let end = existing(&on.entry.network.lock(), on.entry.socket);
+            let (end, hears) = {
+                let state = on.entry.network.lock();
+                let socket = on.entry.socket;
+                (existing(&state, socket), state.sockets.hears_errors(socket))
+            };
             if let Some(end) = end {
-                lock(&end).connected = false;
+                let mut queue = lock(&end);
+                queue.connected = false;
+                if !hears {
+                    unix::disconnect(a.as_fd()).map_err(errno)?;
+                    queue.joined = false;
+                }
+                drop(queue);
                 // What arrived while the queue was ours.
                 push(&mut on.entry.network.lock(), on.entry.socket, &end);
             }
@@ -90,19 +136,8 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
         }
         Connect::Done | Connect::Started(_) | Connect::InProgress(_) => {
             let end = open_end(on)?;
-            let mut queue = lock(&end);
-            if !queue.connected {
-                let mut name = end.name.lock().unwrap_or_else(PoisonError::into_inner);
-                if name.is_none() {
-                    *name =
-                        Some(unix::Hidden::bind(end.s.as_fd(), &on.node.folder).map_err(errno)?);
-                }
-                if let Some(name) = name.as_ref() {
-                    name.connect(a.as_fd()).map_err(errno)?;
-                }
-                queue.connected = true;
-            }
-            drop(queue);
+            join(on, &a, &end)?;
+            lock(&end).connected = true;
             // What arrived while the queue was ours.
             push(&mut on.entry.network.lock(), on.entry.socket, &end);
             Ok(())
@@ -121,6 +156,11 @@ pub(super) fn transmit(
     let mut state = on.entry.network.lock();
     let end = existing(&state, socket);
     if let Some(end) = &end
+        && end.shown.load(Ordering::Relaxed)
+    {
+        recall(&mut state, socket, end, on.duplicate()?.as_fd());
+    }
+    if let Some(end) = &end
         && unix::is_readable(end.s.as_fd())
     {
         let mut scratch = vec![0; MAX_PAYLOAD + 1];
@@ -135,6 +175,11 @@ pub(super) fn transmit(
     let mut sent = state
         .sockets
         .udp_send_with(now, socket, to, payload, control);
+    if let Some(end) = &end
+        && state.sockets.shows_error(socket)
+    {
+        push(&mut state, socket, end);
+    }
     drop(state);
     if end.is_none() && sent == Err(Errno::EAGAIN) {
         // No port is free: perhaps closed sockets hold some.
@@ -162,6 +207,11 @@ pub fn take_sent(
     for _ in 0..64 {
         match recv(end.s.as_raw_fd(), scratch, MsgFlags::MSG_DONTWAIT) {
             Ok(n) => {
+                if end.shown.swap(false, Ordering::Relaxed) {
+                    // It could not have been sent while A carried an error.
+                    state.sockets.take_error(socket);
+                    end.taken.store(true, Ordering::Relaxed);
+                }
                 match state
                     .sockets
                     .udp_send(clock::now(), socket, None, &scratch[..n])
@@ -194,6 +244,71 @@ pub(super) fn push_locked(
     end: &DatagramEnd,
     queue: &mut DatagramQueue,
 ) {
+    fill(state, socket, end, queue);
+    if queue.joined {
+        show(state, socket, end);
+    }
+}
+
+/// [`recall`] for a call of its own.
+pub(super) fn recall_on(on: &OnSocket<'_>) -> Result<(), Errno> {
+    let end = existing(&on.entry.network.lock(), on.entry.socket);
+    let Some(end) = end.filter(|end| end.shown.load(Ordering::Relaxed)) else {
+        return Ok(());
+    };
+    let a = on.duplicate()?;
+    let mut state = on.entry.network.lock();
+    recall(&mut state, on.entry.socket, &end, a.as_fd());
+    Ok(())
+}
+
+/// After such a call: what is left is shown again.
+pub(super) fn show_again(on: &OnSocket<'_>) {
+    let mut state = on.entry.network.lock();
+    if state.sockets.shows_error(on.entry.socket)
+        && let Some(end) = existing(&state, on.entry.socket)
+    {
+        push(&mut state, on.entry.socket, &end);
+    }
+}
+
+/// Before a call that reports or takes errors: what A shows is taken from it. If a native call of the program was quicker,
+/// nothing is pending any more.
+pub(super) fn recall(state: &mut State, socket: SocketId, end: &DatagramEnd, a: BorrowedFd<'_>) {
+    if end.shown.swap(false, Ordering::Relaxed) && !unix::has_error(a) {
+        state.sockets.take_error(socket);
+        end.taken.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Makes A show the error that the model has: a datagram socket that goes away from its peer with something unread leaves
+/// ECONNRESET there. S takes what the program has sent, sends itself a byte, and goes.
+fn show(state: &mut State, socket: SocketId, end: &DatagramEnd) {
+    let pending = state.sockets.has_pending_error(socket);
+    if pending {
+        end.taken.store(false, Ordering::Relaxed);
+    }
+    let wanted = pending || state.sockets.shows_error(socket) && !end.taken.load(Ordering::Relaxed);
+    if !wanted || end.shown.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut scratch = vec![0; MAX_PAYLOAD + 1];
+    take_sent(state, socket, end, &mut scratch);
+    let name = end.name.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(name) = name.as_ref() else { return };
+    let s = end.s.as_fd();
+    let raised = unix::disconnect(s)
+        .and_then(|()| name.send(s, b"\0"))
+        .and_then(|()| end.a.connect(s))
+        .and_then(|()| unix::disconnect(s))
+        .is_ok();
+    // Fails only when A is gone; the sweep closes the socket.
+    if end.a.connect(s).is_ok() && raised {
+        end.shown.store(true, Ordering::Relaxed);
+    }
+}
+
+fn fill(state: &mut State, socket: SocketId, end: &DatagramEnd, queue: &mut DatagramQueue) {
     loop {
         if queue.in_kernel.is_some() && ioctl::output_queue(end.s.as_fd()).unwrap_or(0) <= FREED {
             queue.in_kernel = None;

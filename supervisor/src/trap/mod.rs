@@ -9,6 +9,7 @@
 mod accept;
 pub mod address;
 mod datagram;
+mod errors;
 mod ioctl;
 pub mod message;
 mod names;

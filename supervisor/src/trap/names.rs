@@ -107,6 +107,9 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         return on.call.write(args[4], &reported.to_ne_bytes());
     }
     let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR;
+    if is_error {
+        datagram::recall_on(on)?;
+    }
     let (mut value, shown) = {
         let mut state = on.entry.network.lock();
         let value = state.sockets.get_option(on.entry.socket, level, name)?;
@@ -126,6 +129,9 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
             value = OptionValue::int(0);
         }
     }
+    if is_error {
+        datagram::show_again(on);
+    }
     let bytes = value.fit(level, name, room)?;
     on.call.write(args[3], bytes)?;
     let reported = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
@@ -137,6 +143,8 @@ pub(super) fn set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     Verdict::from(try_set_option(on, args).map(|()| 0))
 }
 
+/// linux/socket.h
+const SO_SELECT_ERR_QUEUE: i32 = 45;
 /// No option of ours is longer; Linux ignores what lies behind the part it knows.
 const LONGEST_OPTION: usize = 512;
 
@@ -179,6 +187,19 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         if state.sockets.kind(on.entry.socket) == Some(Kind::Stream) {
             apply_native(a.as_fd(), &mut state, on.entry.socket);
         }
+    }
+    if done.is_ok()
+        && matches!(
+            (int(args[1]), int(args[2])),
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+        )
+    {
+        datagram::hear_errors(on)?;
+    }
+    if done.is_ok() && (int(args[1]), int(args[2])) == (libc::SOL_SOCKET, SO_SELECT_ERR_QUEUE) {
+        // What poll(2) says of an error is the stand-in's.
+        let a = on.duplicate()?;
+        unix::set_option(a.as_fd(), SO_SELECT_ERR_QUEUE, &bytes[..used]).map_err(errno)?;
     }
     // A timer may have been set.
     if buffer

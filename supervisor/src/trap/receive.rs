@@ -2,7 +2,7 @@
 //! Receiving calls that the kernel cannot run on the stand-in, because they want an Internet address or other flags.
 
 use super::message::{Buffers, Header, MAX_BYTES, MULTI_LEN};
-use super::{Attempt, Call, OnSocket, Verdict, address, datagram, errno};
+use super::{Attempt, Call, OnSocket, Verdict, address, datagram, errno, errors};
 use crate::clock;
 use crate::network::Network;
 use crate::parked::{Parked, Waiting};
@@ -15,7 +15,8 @@ use nix::sys::socket::{MsgFlags, recv};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// Largest datagram a stand-in can hold.
 const MAX_DATAGRAM: usize = 65_536;
@@ -50,7 +51,7 @@ pub enum Into {
 
 pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Verdict {
     if flags & libc::MSG_ERRQUEUE != 0 {
-        return Verdict::Fail(Errno::EAGAIN);
+        return errors::receive(on, &into);
     }
     if flags & libc::MSG_OOB != 0 && kind == Kind::Datagram {
         // Datagrams know no urgent data (udp(7)).
@@ -161,7 +162,7 @@ impl Receive {
         buffers: &Buffers,
         deliver: impl FnOnce(Received) -> Result<i64, Errno>,
     ) -> Attempt {
-        if let Err(errno) = self.pending_error() {
+        if let Err(errno) = self.pending_error(a) {
             return Attempt::Over(Verdict::Fail(errno));
         }
         let received = match self.kind {
@@ -176,16 +177,23 @@ impl Receive {
     }
 
     /// An ICMP error of an earlier datagram is reported first (udp(7)).
-    fn pending_error(&self) -> Result<(), Errno> {
-        match self.kind {
-            Kind::Stream => Ok(()),
-            Kind::Datagram => self
-                .network
-                .lock()
-                .sockets
-                .take_error(self.socket)
-                .map_or(Ok(()), Err),
+    fn pending_error(&self, a: &OwnedFd) -> Result<(), Errno> {
+        if self.kind == Kind::Stream {
+            return Ok(());
         }
+        let mut state = self.network.lock();
+        let end = datagram::existing(&state, self.socket);
+        if let Some(end) = &end {
+            datagram::recall(&mut state, self.socket, end, a.as_fd());
+        }
+        let Some(errno) = state.sockets.take_error(self.socket) else {
+            return Ok(());
+        };
+        if let Some(end) = &end {
+            // More of them may wait.
+            datagram::push(&mut state, self.socket, end);
+        }
+        Err(errno)
     }
 
     fn take_bytes(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
@@ -238,12 +246,15 @@ impl Receive {
                     datagram::push_locked(&mut self.network.lock(), self.socket, &end, &mut queue);
                 }
                 Err(Kernel::EAGAIN) => break None,
-                // A's peer has reset: an ICMP error, reported by the model.
-                Err(error) => {
-                    drop(queue);
-                    datagram::push(&mut self.network.lock(), self.socket, &end);
-                    return Err(errno(error));
+                // What A shows came up this moment.
+                Err(Kernel::ECONNRESET) => {
+                    let mut state = self.network.lock();
+                    end.shown.store(false, Ordering::Relaxed);
+                    if let Some(errno) = state.sockets.take_error(self.socket) {
+                        return Err(errno);
+                    }
                 }
+                Err(error) => return Err(errno(error)),
             }
         };
         datagram::push_locked(&mut self.network.lock(), self.socket, &end, &mut queue);
@@ -284,7 +295,7 @@ impl Receive {
             self.network
                 .lock()
                 .sockets
-                .receive_control(self.socket, datagram, arrival(datagram))
+                .receive_control(self.socket, datagram, arrival(datagram.at))
         });
         let urgent = self.kind == Kind::Stream && self.flags & libc::MSG_OOB != 0;
         let mut flags = if cut { libc::MSG_TRUNC } else { 0 };
@@ -296,9 +307,9 @@ impl Receive {
     }
 }
 
-/// When a datagram came, since the Unix epoch.
-fn arrival(datagram: &Datagram) -> Duration {
-    let ago = datagram.at.map_or(Duration::ZERO, |at| {
+/// When something came, since the Unix epoch.
+pub(super) fn arrival(at: Option<Instant>) -> Duration {
+    let ago = at.map_or(Duration::ZERO, |at| {
         clock::now().saturating_duration_since(at)
     });
     clock::unix().saturating_sub(ago)

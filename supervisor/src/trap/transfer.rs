@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Messages of one call; a short count is legal, and memory of calls that wait stays bounded.
 const MAX_MESSAGES: u32 = 64;
-/// A datagram longer than this is EMSGSIZE in any case.
+/// A datagram of that many bytes is EMSGSIZE in any case; more are not looked at.
 const MAX_DATAGRAM: usize = 65_536;
 
 fn kind(on: &OnSocket<'_>) -> Kind {
@@ -170,9 +170,6 @@ fn one_datagram(
     to: Option<SocketAddr>,
     control: &SendControl,
 ) -> Result<i64, Errno> {
-    if buffers.total() > MAX_DATAGRAM {
-        return Err(Errno::EMSGSIZE);
-    }
     let payload = buffers.gather(on.call, MAX_DATAGRAM)?;
     let sent = datagram::transmit(on, to, &payload, control)?;
     i64::try_from(sent).map_err(|_| Errno::EMSGSIZE)

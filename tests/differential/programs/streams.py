@@ -337,10 +337,22 @@ def udp_basic(t):
     buffer = bytearray(3)
     t.do("trunc", two.recv_into, buffer, 3, socket.MSG_TRUNC)
     t.note("its part", buffer)
-    t.do("too large", one.send, b"x" * 65_508 if t.version == 4 else b"x" * 65_528)
+    size = 65_508 if t.version == 4 else 65_528
+    t.do("too large", one.sendmsg, [b"x" * size])
     t.do("sendto elsewhere", one.sendto, b"x", (t.local, 9))
     t.raw("dissolve", "connect", one.fileno(), bytes(16), 16)
     t.do("peer gone", one.getpeername)
+
+
+@program()
+def udp_native_too_large(t):
+    """send without an address cannot be refused at once on a stand-in: the next call hears of it."""
+    s, peer = t.socket(socket.SOCK_DGRAM), t.socket(socket.SOCK_DGRAM)
+    peer.bind((t.local, 0))
+    s.connect(peer.getsockname())
+    t.do("too large", s.send, b"x" * (65_508 if t.version == 4 else 65_528))
+    t.settle(s)
+    t.do("next", s.sendmsg, [b"x"])
 
 
 @program(modes=MODES)

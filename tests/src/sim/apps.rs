@@ -382,7 +382,9 @@ impl Apps {
                     self.receive_datagrams(scene, flow, end, id);
                 }
             }
-            Event::DatagramError { id, to, failure } => {
+            Event::DatagramError {
+                id, to, failure, ..
+            } => {
                 let Some((flow, _)) = self.by_datagram.get(&(place, id)).copied() else {
                     return;
                 };
