@@ -26,6 +26,8 @@ PACKAGES=(
     "wireguard-tools      /usr/bin/wg"
     "iproute2             /usr/bin/ss"
     "iputils-ping         /usr/bin/ping"
+    "iputils-tracepath    /usr/bin/tracepath"
+    "traceroute           /usr/bin/traceroute.db"
     "tcpdump              /usr/bin/tcpdump"
     "tshark               /usr/bin/tshark"
     "prometheus           /usr/bin/promtool"
