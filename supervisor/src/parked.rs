@@ -340,7 +340,9 @@ impl Attendant<'_> {
             },
             Waiting::Receive(receive) => match receive.attempt(&parked.call, &parked.a) {
                 // shutdown(SHUT_RD) ends what waits.
-                Attempt::WouldBlock if receive.is_shut() => Attempt::Over(Verdict::Return(0)),
+                Attempt::WouldBlock if receive.is_shut() => {
+                    Attempt::Over(receive.given_up(Verdict::Return(0)))
+                }
                 attempt @ (Attempt::Over(_) | Attempt::WouldBlock) => attempt,
             },
             Waiting::Netlink(receive) => receive.attempt(&parked.call, &parked.a),
@@ -416,18 +418,19 @@ impl Attendant<'_> {
         {
             trap::interrupt_connect(self.node, &parked.call, network, *socket, &parked.a, *fd);
         }
+        let interrupted = Verdict::Fail(if parked.deadline.is_some() {
+            Errno::EINTR
+        } else {
+            ERESTARTSYS
+        });
         let verdict = match &parked.waiting {
             // A partial count ends a send that a signal hits.
             Waiting::Send(send) if send.so_far().is_ok() => Verdict::from(send.so_far()),
+            Waiting::Receive(receive) => receive.given_up(interrupted),
             Waiting::Connect { .. }
             | Waiting::Accept(_)
-            | Waiting::Receive(_)
             | Waiting::Netlink(_)
-            | Waiting::Send(_) => Verdict::Fail(if parked.deadline.is_some() {
-                Errno::EINTR
-            } else {
-                ERESTARTSYS
-            }),
+            | Waiting::Send(_) => interrupted,
         };
         self.finish(key, verdict);
     }
@@ -454,9 +457,8 @@ impl Attendant<'_> {
                 })
             }
             Waiting::Send(send) => Verdict::from(send.so_far()),
-            Waiting::Accept(_) | Waiting::Receive(_) | Waiting::Netlink(_) => {
-                Verdict::Fail(Errno::EAGAIN)
-            }
+            Waiting::Receive(receive) => receive.given_up(Verdict::Fail(Errno::EAGAIN)),
+            Waiting::Accept(_) | Waiting::Netlink(_) => Verdict::Fail(Errno::EAGAIN),
         };
         self.finish(key, verdict);
     }

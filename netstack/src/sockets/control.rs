@@ -41,6 +41,10 @@ pub struct SendControl {
     pub traffic_class: Option<u8>,
     /// IPV6_DONTFRAG.
     pub whole: Option<bool>,
+    /// UDP_SEGMENT: bytes of each datagram; 0: one.
+    pub segment: Option<u16>,
+    /// MSG_MORE: the datagram is not whole yet.
+    pub more: bool,
 }
 
 impl SendControl {
@@ -57,11 +61,20 @@ impl SendControl {
                 (SOL_IPV6, Family::V6) => control.take_v6(message)?,
                 // A mapped destination is sent by the IPv4 half of the socket.
                 (SOL_IP, Family::V6) => control.take_v4(message)?,
+                (SOL_UDP, _) => control.take_udp(message)?,
                 // Linux skips what is another protocol's.
                 _ => {}
             }
         }
         Ok(control)
+    }
+
+    fn take_udp(&mut self, message: &ControlMessage) -> Result<(), Errno> {
+        match (message.kind, message.data.as_slice()) {
+            (UDP_SEGMENT, &[low, high]) => self.segment = Some(u16::from_ne_bytes([low, high])),
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(())
     }
 
     fn take_v4(&mut self, message: &ControlMessage) -> Result<(), Errno> {

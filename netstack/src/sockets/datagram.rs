@@ -9,6 +9,7 @@ use super::address::{Destination, destination, present};
 use super::names::{
     IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, SO_BROADCAST, SOL_IP, SOL_IPV6, SOL_SOCKET,
 };
+use super::sending::Corked;
 use super::state::{Binding, Body, Socket};
 use super::stream::{Connect, family_of};
 use super::{SendControl, SocketId, Sockets, dns};
@@ -20,12 +21,12 @@ const DNS: u16 = 53;
 /// Refused questions waiting in one socket; more: dropped, as an overloaded server would.
 const REFUSALS_MAX: usize = 16;
 /// Largest payload of IPv4 and IPv6, bytes: 65,535 less the headers.
-const PAYLOAD_MAX_V4: usize = 65_507;
-const PAYLOAD_MAX_V6: usize = 65_527;
+pub(super) const PAYLOAD_MAX_V4: usize = 65_507;
+pub(super) const PAYLOAD_MAX_V6: usize = 65_527;
 /// More than this no datagram of IPv4 is looked at further.
 const LENGTH_MAX: usize = 65_535;
 /// MTU of the loopback interface, bytes.
-const LOOPBACK_MTU: usize = 65_536;
+pub(super) const LOOPBACK_MTU: usize = 65_536;
 /// IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: never.
 const IP_PMTUDISC_DONT: i32 = 0;
 
@@ -47,6 +48,8 @@ pub(crate) struct DatagramState {
     pub(crate) peer: Option<SocketAddr>,
     /// SHUT_WR.
     pub(crate) shut_write: bool,
+    /// UDP_CORK, MSG_MORE: a datagram that is not whole yet.
+    pub(super) corked: Option<Corked>,
     /// Answers to questions for which there is no route.
     refusals: VecDeque<Datagram>,
 }
@@ -93,11 +96,8 @@ impl Sockets {
         self.udp_send_with(now, id, to, payload, &SendControl::default())
     }
 
-    /// As [`Self::udp_send`], with what control messages of sendmsg(2) ask for.
-    ///
-    /// # Errors
-    /// Those, and EINVAL for a source that is no address of this host on the network.
-    pub fn udp_send_with(
+    /// Sends one datagram as it is.
+    pub(super) fn send_one(
         &mut self,
         now: Instant,
         id: SocketId,
@@ -110,16 +110,8 @@ impl Sockets {
         let Body::Datagram(datagram) = &socket.body else {
             return Err(Errno::EOPNOTSUPP);
         };
-        let (peer, shut, endpoint) = (datagram.peer, datagram.shut_write, datagram.endpoint);
-        let destination = match to {
-            Some(to) if to.port() == 0 => return Err(Errno::EINVAL),
-            Some(to) => destination(socket.family, socket.binding.families, to)?,
-            None => Destination::Unicast(peer.ok_or(Errno::EDESTADDRREQ)?),
-        };
-        if shut {
-            return Err(Errno::EPIPE);
-        }
-        let to = socket.permitted(destination)?;
+        let endpoint = datagram.endpoint;
+        let to = socket.destined(to)?;
         let v6 = to.is_ipv6();
         if !v6 && payload.len() > LENGTH_MAX {
             return Err(Errno::EMSGSIZE);
@@ -394,6 +386,22 @@ impl Sockets {
 }
 
 impl Socket {
+    /// Where a datagram goes that is sent to `to`, or to the peer.
+    pub(super) fn destined(&self, to: Option<SocketAddr>) -> Result<SocketAddr, Errno> {
+        let Body::Datagram(datagram) = &self.body else {
+            return Err(Errno::EOPNOTSUPP);
+        };
+        let destination = match to {
+            Some(to) if to.port() == 0 => return Err(Errno::EINVAL),
+            Some(to) => destination(self.family, self.binding.families, to)?,
+            None => Destination::Unicast(datagram.peer.ok_or(Errno::EDESTADDRREQ)?),
+        };
+        if datagram.shut_write {
+            return Err(Errno::EPIPE);
+        }
+        self.permitted(destination)
+    }
+
     /// A destination this socket may use, with SO_BROADCAST in mind.
     fn permitted(&self, destination: Destination) -> Result<SocketAddr, Errno> {
         match destination {

@@ -24,6 +24,7 @@ mod option_table;
 mod option_value;
 mod options;
 mod ports;
+mod sending;
 mod state;
 mod stream;
 
@@ -43,7 +44,7 @@ pub use self::stream::{Connect, Listen, Shutdown};
 use self::address::{AF_INET, AF_INET6, present_bound};
 use self::names::{
     IP_RECVERR, IPV6_RECVERR, IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
-    SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, TCP_MAXSEG,
+    SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, SOL_UDP, TCP_MAXSEG, UDP_CORK,
 };
 use self::options::Options;
 use self::ports::{Claim, Ports, Random, Transport};
@@ -352,6 +353,13 @@ impl Sockets {
         }
         if shares {
             self.record_claim(id);
+        }
+        if outcome.is_ok()
+            && (level, name) == (SOL_UDP, UDP_CORK)
+            && value.iter().take(4).all(|byte| *byte == 0)
+        {
+            // What it comes to is not this call's to report.
+            let _ = self.uncork(now, id);
         }
         outcome
     }

@@ -108,6 +108,8 @@ pub const TCP_INQ: i32 = 36;
 pub const TCP_TX_DELAY: i32 = 37;
 
 pub const UDP_CORK: i32 = 1;
+pub const UDP_SEGMENT: i32 = 103;
+pub const UDP_GRO: i32 = 104;
 pub const UDP_NO_CHECK6_TX: i32 = 101;
 pub const UDP_NO_CHECK6_RX: i32 = 102;
 

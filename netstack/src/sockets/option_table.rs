@@ -263,10 +263,12 @@ pub(super) static TABLE: &[Row] = &[
     // Control messages with the queue length are not made on native reads.
     row(SOL_TCP, TCP_INQ, Stream, 0, OnlyZero(Errno::ENOPROTOOPT)),
     row(SOL_TCP, TCP_TX_DELAY, Stream, 0, OnlyZero(INVALID)),
-    // Sends are native and not corked; UDP_SEGMENT and UDP_GRO are absent for the same reason.
-    row(SOL_UDP, UDP_CORK, Datagram, 0, OnlyZero(Errno::ENOPROTOOPT)),
+    row(SOL_UDP, UDP_CORK, Datagram, 0, Flag),
     row(SOL_UDP, UDP_NO_CHECK6_TX, Datagram, 0, Flag),
     row(SOL_UDP, UDP_NO_CHECK6_RX, Datagram, 0, Flag),
+    row(SOL_UDP, UDP_SEGMENT, Datagram, 0, Range(0, 65_535, INVALID)),
+    // Nothing is put together: each datagram is given as it came, as Linux does when it has nothing to join.
+    row(SOL_UDP, UDP_GRO, Datagram, 0, Flag),
     row(SOL_IPV6, IPV6_2292PKTINFO, Any, 0, Flag),
     row(SOL_IPV6, IPV6_2292HOPOPTS, Any, 0, Flag),
     row(SOL_IPV6, IPV6_2292DSTOPTS, Any, 0, Flag),

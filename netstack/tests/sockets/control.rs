@@ -51,6 +51,23 @@ fn what_is_asked_is_read() {
 }
 
 #[test]
+fn the_size_of_segments_is_two_bytes() {
+    let size = |kind, data: &[u8]| {
+        let message = ControlMessage {
+            level: SOL_UDP,
+            kind,
+            data: data.to_vec(),
+        };
+        parse(Family::V4, message).map(|control| control.segment)
+    };
+    assert_eq!(size(UDP_SEGMENT, &[0xe8, 3]), Ok(Some(1000)));
+    for wrong in [&[][..], &[1], &[1, 0, 0], &[1, 0, 0, 0]] {
+        assert_eq!(size(UDP_SEGMENT, wrong), Err(Errno::EINVAL));
+    }
+    assert_eq!(size(UDP_GRO, &[1, 0]), Err(Errno::EINVAL));
+}
+
+#[test]
 fn what_cannot_be_is_refused_and_what_is_anothers_skipped() {
     for wrong in [
         int(SOL_IP, IP_TTL, 0),
@@ -72,11 +89,7 @@ fn what_cannot_be_is_refused_and_what_is_anothers_skipped() {
         parse(Family::V4, int(SOL_SOCKET, SO_MARK, 1)),
         Err(Errno::EPERM)
     );
-    for skipped in [
-        int(SOL_IPV6, 99, 0),
-        int(SOL_UDP, 99, 0),
-        int(SOL_SOCKET, 1, 0),
-    ] {
+    for skipped in [int(SOL_IPV6, 99, 0), int(SOL_SOCKET, 1, 0)] {
         assert_eq!(parse(Family::V4, skipped), Ok(SendControl::default()));
     }
     let short = ControlMessage {

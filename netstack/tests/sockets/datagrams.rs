@@ -3,7 +3,7 @@
 
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::names::*;
-use netcon_netstack::sockets::{Connect, ConnectTo, SocketEvent};
+use netcon_netstack::sockets::{Connect, ConnectTo, SendControl, SocketEvent};
 
 use crate::world::*;
 
@@ -139,6 +139,54 @@ fn port_unreachable_reaches_connected_sockets_only() {
         int_option(&mut world.hosts[0], eager, SOL_SOCKET, SO_ERROR),
         errno.0
     );
+}
+
+#[test]
+fn calls_and_datagrams_need_not_be_one_to_one() {
+    let mut world = World::new();
+    let now = world.now;
+    let receiver = world.hosts[1].socket(2, DGRAM, 0).unwrap();
+    world.hosts[1]
+        .bind(receiver, address("10.9.0.2:9"))
+        .unwrap();
+    let id = world.hosts[0].socket(2, DGRAM, 0).unwrap();
+    let to = Some(address("10.9.0.2:9"));
+    let received = |world: &mut World| {
+        world.run();
+        let next = || world.hosts[1].udp_recv(receiver);
+        std::iter::from_fn(next)
+            .map(|datagram| datagram.payload.len())
+            .collect::<Vec<_>>()
+    };
+    let more = SendControl {
+        more: true,
+        ..SendControl::default()
+    };
+    let host = &mut world.hosts[0];
+    assert_eq!(host.udp_send_with(now, id, to, b"abc", &more), Ok(3));
+    assert_eq!(host.udp_send(now, id, to, b"de"), Ok(2));
+    set(host, now, id, SOL_UDP, UDP_CORK, 1).unwrap();
+    assert_eq!(host.udp_send(now, id, to, b"abc"), Ok(3));
+    assert_eq!(host.udp_send(now, id, to, b"def"), Ok(3));
+    assert_eq!(received(&mut world), [5]);
+    let host = &mut world.hosts[0];
+    set(host, now, id, SOL_UDP, UDP_CORK, 0).unwrap();
+    assert_eq!(received(&mut world), [6]);
+    let host = &mut world.hosts[0];
+    let segment = |size| SendControl {
+        segment: Some(size),
+        ..SendControl::default()
+    };
+    assert_eq!(
+        host.udp_send_with(now, id, to, &[0; 2500], &segment(1000)),
+        Ok(2500)
+    );
+    // Each must fit the MTU, and there may be 128.
+    let large = host.udp_send_with(now, id, to, &[0; 2500], &segment(1393));
+    assert_eq!(large, Err(Errno::EMSGSIZE));
+    let many = host.udp_send_with(now, id, to, &[0; 129], &segment(1));
+    assert_eq!(many, Err(Errno::EINVAL));
+    assert_eq!(received(&mut world), [1000, 1000, 500]);
 }
 
 #[test]

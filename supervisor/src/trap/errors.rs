@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Receiving with MSG_ERRQUEUE (recvmsg(2), ip(7)): never waits.
 
-use super::message::{Buffers, Header, MULTI_LEN};
-use super::receive::{Into, arrival};
+use super::message::{Buffers, Header};
+use super::receive::{Into, Many, arrival};
 use super::{Call, OnSocket, Verdict, address, datagram};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{ControlMessage, QueuedError};
@@ -32,26 +32,34 @@ pub(super) fn receive(on: &OnSocket<'_>, into: &Into) -> Verdict {
             Ok(copied)
         }),
         Into::Header(header) => take(on).and_then(|told| fill(on.call, header, &told)),
-        Into::Headers(headers) => many(on, headers),
+        Into::Many(messages) => {
+            let verdict = many(on, messages);
+            datagram::show_again(on);
+            return verdict;
+        }
     };
     datagram::show_again(on);
     Verdict::from(result)
 }
 
-fn many(on: &OnSocket<'_>, headers: &[Header]) -> Result<i64, Errno> {
-    let mut count = 0;
-    for header in headers {
-        let filled = take(on).and_then(|told| {
-            let n = u32::try_from(fill(on.call, header, &told)?).unwrap_or(u32::MAX);
-            on.call.write(header.at + MULTI_LEN, &n.to_ne_bytes())
+fn many(on: &OnSocket<'_>, many: &Many) -> Verdict {
+    let mut many = many.clone();
+    loop {
+        let next = many.next(on.call).and_then(|header| {
+            let Some(header) = header else {
+                return Ok(false);
+            };
+            let n = fill(on.call, &header, &take(on)?)?;
+            many.filled(on.call, &header, n)?;
+            Ok(true)
         });
-        match filled {
-            Ok(()) => count += 1,
-            Err(errno) if count == 0 => return Err(errno),
-            Err(_) => break,
+        match next {
+            Ok(true) => {}
+            Ok(false) => return many.finish(on.call),
+            Err(errno) if many.is_empty() => return Verdict::Fail(errno),
+            Err(_) => return many.finish(on.call),
         }
     }
-    Ok(count)
 }
 
 fn take(on: &OnSocket<'_>) -> Result<Told, Errno> {

@@ -217,7 +217,7 @@ fn decode_control(mut rest: &[u8]) -> Result<Vec<ControlMessage>, Errno> {
     Ok(messages)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes
         .get(at..at + 8)
         .and_then(|b| b.try_into().ok())

@@ -204,6 +204,7 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     // A timer may have been set.
     if buffer
         || (int(args[1]), int(args[2])) == (libc::SOL_SOCKET, libc::SO_KEEPALIVE)
+        || int(args[1]) == libc::SOL_UDP
         || int(args[1]) == libc::IPPROTO_TCP && int(args[2]) != libc::TCP_NODELAY
     {
         on.node.data.wake();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Receiving calls that the kernel cannot run on the stand-in, because they want an Internet address or other flags.
 
-use super::message::{Buffers, Header, MAX_BYTES, MULTI_LEN};
+use super::message::{Buffers, Header, MAX_BYTES, MULTI_LEN, MULTI_STRIDE, u64_at};
 use super::{Attempt, Call, OnSocket, Verdict, address, datagram, errno, errors};
 use crate::clock;
 use crate::network::Network;
@@ -45,23 +45,99 @@ pub enum Into {
     },
     /// recvmsg.
     Header(Header),
-    /// recvmmsg: as many as are there, at least one.
-    Headers(Vec<Header>),
+    /// recvmmsg.
+    Many(Many),
+}
+
+/// Where recvmmsg(2) is.
+#[derive(Debug, Clone)]
+pub struct Many {
+    /// Address of the first struct mmsghdr.
+    base: u64,
+    count: u32,
+    done: u32,
+    /// Address of its struct timespec, 0 for none, and when that is over: looked at only behind a message.
+    timeout: u64,
+    ends: Option<Instant>,
+}
+
+impl Many {
+    /// `count` messages from `base` on. EFAULT, and EINVAL for a time that cannot be.
+    pub(super) fn new(call: &Call, base: u64, count: u32, timeout: u64) -> Result<Self, Errno> {
+        let mut ends = None;
+        if timeout != 0 {
+            let mut time = [0; 16];
+            call.read(timeout, &mut time)?;
+            let (seconds, rest) = (u64_at(&time, 0), u64_at(&time, 8));
+            let rest = u32::try_from(rest)
+                .ok()
+                .filter(|rest| *rest < 1_000_000_000);
+            let rest = rest.filter(|_| seconds.cast_signed() >= 0);
+            let limit = Duration::new(seconds, rest.ok_or(Errno::EINVAL)?);
+            ends = clock::now().checked_add(limit);
+        }
+        Ok(Self {
+            base,
+            count,
+            done: 0,
+            timeout,
+            ends,
+        })
+    }
+
+    /// The next header; `None`: all are filled, or the time is over.
+    pub(super) fn next(&self, call: &Call) -> Result<Option<Header>, Errno> {
+        let over = self.done > 0 && self.ends.is_some_and(|at| at <= clock::now());
+        if self.done == self.count || over {
+            return Ok(None);
+        }
+        let at = self.base.wrapping_add(u64::from(self.done) * MULTI_STRIDE);
+        Header::read(call, at).map(Some)
+    }
+
+    /// Notes the length of the message that `header` was filled with.
+    pub(super) fn filled(&mut self, call: &Call, header: &Header, n: i64) -> Result<(), Errno> {
+        let reported = u32::try_from(n).unwrap_or(u32::MAX);
+        call.write(header.at + MULTI_LEN, &reported.to_ne_bytes())?;
+        self.done += 1;
+        Ok(())
+    }
+
+    /// The end of the call: what is left of its time is told.
+    pub(super) fn finish(&self, call: &Call) -> Verdict {
+        if let Some(ends) = self.ends {
+            let left = ends.saturating_duration_since(clock::now());
+            let time = [
+                left.as_secs().to_ne_bytes(),
+                u64::from(left.subsec_nanos()).to_ne_bytes(),
+            ];
+            if let Err(errno) = call.write(self.timeout, &time.concat()) {
+                return Verdict::Fail(errno);
+            }
+        }
+        Verdict::Return(self.done.into())
+    }
+
+    /// No message yet.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.done == 0
+    }
+
+    /// Messages so far; `None`: not one.
+    fn so_far(&self) -> Option<i64> {
+        (self.done > 0).then(|| self.done.into())
+    }
 }
 
 pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Verdict {
     if flags & libc::MSG_ERRQUEUE != 0 {
         return errors::receive(on, &into);
     }
-    if flags & libc::MSG_OOB != 0 && kind == Kind::Datagram {
-        // Datagrams know no urgent data (udp(7)).
-        return Verdict::Fail(Errno::EOPNOTSUPP);
-    }
     let a = match on.duplicate() {
         Ok(a) => a,
         Err(errno) => return Verdict::Fail(errno),
     };
-    let receive = Receive {
+    let mut receive = Receive {
         network: Arc::clone(&on.entry.network),
         socket: on.entry.socket,
         kind,
@@ -73,9 +149,9 @@ pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Ve
         Attempt::WouldBlock
             if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) =>
         {
-            Verdict::Fail(Errno::EAGAIN)
+            receive.given_up(Verdict::Fail(Errno::EAGAIN))
         }
-        Attempt::WouldBlock if receive.is_shut() => Verdict::Return(0),
+        Attempt::WouldBlock if receive.is_shut() => receive.given_up(Verdict::Return(0)),
         Attempt::WouldBlock => {
             let deadline = unix::receive_timeout(a.as_fd()).map(|limit| clock::now() + limit);
             on.container.park(Parked {
@@ -101,7 +177,7 @@ struct Received {
 
 impl Receive {
     /// Takes what is there.
-    pub fn attempt(&self, call: &Call, a: &OwnedFd) -> Attempt {
+    pub fn attempt(&mut self, call: &Call, a: &OwnedFd) -> Attempt {
         if !call.is_valid() {
             return Attempt::Over(Verdict::Done);
         }
@@ -109,7 +185,8 @@ impl Receive {
             // Its network was stopped.
             return Attempt::Over(Verdict::Fail(Errno::ENETDOWN));
         }
-        match &self.into {
+        let into = self.into.clone();
+        match &into {
             Into::Plain {
                 buffers,
                 address,
@@ -124,7 +201,21 @@ impl Receive {
             Into::Header(header) => self.one(a, &header.buffers, |message| {
                 self.fill(call, header, &message)
             }),
-            Into::Headers(headers) => self.many(call, a, headers),
+            Into::Many(many) => {
+                let mut many = many.clone();
+                let attempt = self.many(call, a, &mut many);
+                self.into = Into::Many(many);
+                attempt
+            }
+        }
+    }
+
+    /// What a call comes to that ends before it has what it waits for: `otherwise`, unless there is a count.
+    #[must_use]
+    pub fn given_up(&self, otherwise: Verdict) -> Verdict {
+        match &self.into {
+            Into::Many(many) => many.so_far().map_or(otherwise, Verdict::Return),
+            Into::Plain { .. } | Into::Header(_) => otherwise,
         }
     }
 
@@ -138,22 +229,45 @@ impl Receive {
             .is_some_and(|carrier| carrier.shut_read)
     }
 
-    fn many(&self, call: &Call, a: &OwnedFd, headers: &[Header]) -> Attempt {
-        let mut count = 0_i64;
-        for header in headers {
+    /// The next call reports `errno`: this one has a count.
+    fn tell_next(&self, errno: Errno) {
+        let mut state = self.network.lock();
+        state.sockets.set_error(self.socket, errno);
+        if let Some(end) = datagram::existing(&state, self.socket) {
+            datagram::push(&mut state, self.socket, &end);
+        }
+    }
+
+    fn many(&self, call: &Call, a: &OwnedFd, many: &mut Many) -> Attempt {
+        loop {
+            let header = match many.next(call) {
+                Ok(Some(header)) => header,
+                Ok(None) => return Attempt::Over(many.finish(call)),
+                Err(errno) if many.so_far().is_some() => {
+                    self.tell_next(errno);
+                    return Attempt::Over(many.finish(call));
+                }
+                Err(errno) => return Attempt::Over(Verdict::Fail(errno)),
+            };
             let attempt = self.one(a, &header.buffers, |message| {
-                let n = self.fill(call, header, &message)?;
-                let reported = u32::try_from(n).unwrap_or(u32::MAX);
-                call.write(header.at + MULTI_LEN, &reported.to_ne_bytes())?;
+                let n = self.fill(call, &header, &message)?;
+                many.filled(call, &header, n)?;
                 Ok(n)
             });
             match attempt {
-                Attempt::Over(Verdict::Return(_)) => count += 1,
-                other if count == 0 => return other,
-                Attempt::Over(_) | Attempt::WouldBlock => break,
+                Attempt::Over(Verdict::Return(_)) => {}
+                Attempt::Over(Verdict::Fail(errno)) if many.so_far().is_some() => {
+                    self.tell_next(errno);
+                    return Attempt::Over(many.finish(call));
+                }
+                Attempt::WouldBlock
+                    if many.so_far().is_some() && self.flags & libc::MSG_WAITFORONE != 0 =>
+                {
+                    return Attempt::Over(many.finish(call));
+                }
+                Attempt::WouldBlock | Attempt::Over(_) => return attempt,
             }
         }
-        Attempt::Over(Verdict::Return(count))
     }
 
     fn one(

@@ -3,20 +3,20 @@
 
 use super::address::{self, Address};
 use super::message::{Buffers, Header, MAX_BYTES, MULTI_LEN, MULTI_STRIDE};
-use super::receive::{self, Into};
+use super::receive::{self, Into, Many};
 use super::{Attempt, Call, OnSocket, Verdict, datagram, errno, int};
 use crate::clock;
 use crate::parked::{Parked, Waiting};
 use crate::sys::{task, unix};
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{Kind, SendControl};
+use netcon_netstack::sockets::{Family, Kind, SendControl};
 use nix::errno::Errno as Kernel;
 use nix::sys::socket::{MsgFlags, send};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// Messages of one call; a short count is legal, and memory of calls that wait stays bounded.
-const MAX_MESSAGES: u32 = 64;
+/// Messages of one call (UIO_MAXIOV).
+const MAX_MESSAGES: u32 = 1024;
 /// A datagram of that many bytes is EMSGSIZE in any case; more are not looked at.
 const MAX_DATAGRAM: usize = 65_536;
 
@@ -40,8 +40,10 @@ pub(super) fn send_to(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
             } else {
                 address::read(on.call, args[4], args[5]).and_then(destination)
             };
-            let control = SendControl::default();
-            Verdict::from(to.and_then(|to| one_datagram(on, &buffers, to, &control)))
+            let sent = to.and_then(|to| {
+                one_datagram(on, &buffers, to, SendControl::default(), int(args[3]))
+            });
+            Verdict::from(sent)
         }
     }
 }
@@ -56,7 +58,7 @@ pub(super) fn send_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
         // Control data ends at S, which is read without it.
         Kind::Stream if header.name == 0 && int(args[2]) & libc::MSG_OOB == 0 => Verdict::Proceed,
         Kind::Stream => stream(on, &header.buffers, int(args[2])),
-        Kind::Datagram => Verdict::from(datagram_message(on, &header)),
+        Kind::Datagram => Verdict::from(datagram_message(on, &header, int(args[2]))),
     }
 }
 
@@ -71,7 +73,7 @@ pub(super) fn send_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     let mut sent = 0_i64;
     for at in message_addresses(args) {
         let result = Header::read(on.call, at)
-            .and_then(|header| datagram_message(on, &header))
+            .and_then(|header| datagram_message(on, &header, int(args[3])))
             .and_then(|n| {
                 let reported = u32::try_from(n).unwrap_or(u32::MAX);
                 on.call.write(at + MULTI_LEN, &reported.to_ne_bytes())
@@ -112,18 +114,16 @@ pub(super) fn receive_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     receive::start(on, kind, flags, Into::Header(header))
 }
 
-/// recvmmsg(2): what is there, at least one. Its time-out argument, which Linux looks at only between messages, is not needed then.
+/// recvmmsg(2).
 pub(super) fn receive_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     let kind = kind(on);
     if kind == Kind::Stream {
         return Verdict::Proceed;
     }
-    let headers: Result<Vec<_>, _> = message_addresses(args)
-        .map(|at| Header::read(on.call, at))
-        .collect();
-    match headers {
-        Ok(headers) if headers.is_empty() => Verdict::Return(0),
-        Ok(headers) => receive::start(on, kind, int(args[3]), Into::Headers(headers)),
+    let count = int(args[2]).cast_unsigned().min(MAX_MESSAGES);
+    match Many::new(on.call, args[1], count, args[4]) {
+        Ok(_) if count == 0 => Verdict::Return(0),
+        Ok(many) => receive::start(on, kind, int(args[3]), Into::Many(many)),
         Err(errno) => Verdict::Fail(errno),
     }
 }
@@ -144,7 +144,7 @@ fn destination(address: Address) -> Result<Option<SocketAddr>, Errno> {
     }
 }
 
-fn datagram_message(on: &OnSocket<'_>, header: &Header) -> Result<i64, Errno> {
+fn datagram_message(on: &OnSocket<'_>, header: &Header, flags: i32) -> Result<i64, Errno> {
     let to = if header.name == 0 {
         None
     } else {
@@ -161,17 +161,24 @@ fn datagram_message(on: &OnSocket<'_>, header: &Header) -> Result<i64, Errno> {
         let family = on.entry.network.lock().sockets.family(on.entry.socket);
         SendControl::parse(family.ok_or(Errno::EBADF)?, &messages)?
     };
-    one_datagram(on, &header.buffers, to, &control)
+    one_datagram(on, &header.buffers, to, control, flags)
 }
 
 fn one_datagram(
     on: &OnSocket<'_>,
     buffers: &Buffers,
     to: Option<SocketAddr>,
-    control: &SendControl,
+    mut control: SendControl,
+    flags: i32,
 ) -> Result<i64, Errno> {
+    let family = || on.entry.network.lock().sockets.family(on.entry.socket);
+    if flags & libc::MSG_OOB != 0 && family() == Some(Family::V4) {
+        // Datagrams know no urgent data (udp(7)); IPv6 does not ask.
+        return Err(Errno::EOPNOTSUPP);
+    }
+    control.more = flags & libc::MSG_MORE != 0;
     let payload = buffers.gather(on.call, MAX_DATAGRAM)?;
-    let sent = datagram::transmit(on, to, &payload, control)?;
+    let sent = datagram::transmit(on, to, &payload, &control)?;
     i64::try_from(sent).map_err(|_| Errno::EMSGSIZE)
 }
 

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Datagrams and calls: several calls that make one (UDP_CORK, MSG_MORE), one that makes several (UDP_SEGMENT, sendmmsg)."""
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import threading
+import time
+
+from steps import MODES, program
+
+SOL_UDP, UDP_CORK, UDP_SEGMENT = 17, 1, 103
+MSG_MORE, MSG_WAITFORONE, MSG_DONTWAIT, MSG_ERRQUEUE = 0x8000, 0x10000, 0x40, 0x2000
+
+
+class Vector(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class Message(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32), ("vector", ctypes.c_void_p), ("segments", ctypes.c_size_t),
+        ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t), ("flags", ctypes.c_int),
+        ("length", ctypes.c_uint), ("pad", ctypes.c_uint),
+    ]  # fmt: skip
+
+
+class Messages:
+    """An array of struct mmsghdr with one buffer each."""
+
+    def __init__(self, count, size=64, data=None):
+        self.buffers = [ctypes.create_string_buffer(data or b"", size) for _ in range(count)]
+        self.vectors = (Vector * count)(*[(ctypes.addressof(b), len(data) if data is not None else size) for b in self.buffers])
+        self.array = (Message * count)()
+        for index in range(count):
+            self.array[index].vector = ctypes.addressof(self.vectors) + index * ctypes.sizeof(Vector)
+            self.array[index].segments = 1
+
+    def call(self, t, name, s, flags, count=None, timeout=None):
+        spec = struct.pack("ll", int(timeout), int(timeout % 1 * 1e9)) if timeout is not None else None
+        self.spec = ctypes.create_string_buffer(spec, 16) if spec else None
+        more = (self.spec,) if name == "recvmmsg" else ()
+        result = t.libc(name, s.fileno(), self.array, len(self.array) if count is None else count, flags, *more)
+        return result if result >= 0 else errno.errorcode[-result]
+
+    def data(self, count):
+        return [self.buffers[i].raw[: self.array[i].length] for i in range(count)]
+
+
+def ends(t):
+    """Somebody who sends, who receives, and where."""
+    receiver = socket.socket(t.family, socket.SOCK_DGRAM)
+    receiver.bind((t.local, 0))
+    receiver.settimeout(1)
+    return t.socket(socket.SOCK_DGRAM), receiver, receiver.getsockname()
+
+
+def arrived(t, label, s):
+    """What lies there: lengths and control messages."""
+    found = []
+    while True:
+        try:
+            data, control, flags, _ = s.recvmsg(70_000, 100, MSG_DONTWAIT)
+        except BlockingIOError:
+            break
+        found.append((len(data), control, flags))
+    t.note(label, "%d: %s" % (len(found), found[:4]))
+
+
+@program()
+def udp_more(t):
+    """MSG_MORE: the first call says where it goes."""
+    one, two, to = ends(t)
+    other = socket.socket(t.family, socket.SOCK_DGRAM)
+    other.bind((t.local, 0))
+    t.do("part", one.sendto, b"abc", MSG_MORE, to)
+    t.do("part", one.sendto, b"", MSG_MORE, to)
+    arrived(t, "not yet", two)
+    t.do("last", one.sendto, b"de", to)
+    arrived(t, "whole", two)
+    t.do("part", one.sendto, b"abc", MSG_MORE, to)
+    t.do("last elsewhere", one.sendto, b"de", other.getsockname())
+    arrived(t, "there", two)
+    arrived(t, "elsewhere", other)
+    t.do("part", one.sendmsg, [b"ab", b"c"], [], MSG_MORE, to)
+    t.do("last to port 0", one.sendto, b"de", (t.local, 0))
+    arrived(t, "whole", two)
+    t.do("alone", one.sendto, b"", to)
+    arrived(t, "empty", two)
+    t.do("no destination", one.sendmsg, [b"x"], [], MSG_MORE)
+    t.do("port 0", one.sendto, b"x", MSG_MORE, (t.local, 0))
+    t.do("large", one.sendto, b"x" * 40_000, MSG_MORE, to)
+    t.do("too large", one.sendto, b"x" * 40_000, to)
+    arrived(t, "nothing", two)
+    t.do("afterwards", one.sendto, b"x", to)
+    arrived(t, "one", two)
+    t.do("part", one.sendto, b"abc", MSG_MORE, to)
+    one.close()
+    arrived(t, "closed", two)
+
+
+@program()
+def udp_cork(t):
+    one, two, to = ends(t)
+    t.do("default", one.getsockopt, SOL_UDP, UDP_CORK)
+    t.do("cork", one.setsockopt, SOL_UDP, UDP_CORK, 7)
+    t.do("shown", one.getsockopt, SOL_UDP, UDP_CORK)
+    for part in (b"abc", b"", b"de"):
+        t.do("part", one.sendto, part, to)
+    arrived(t, "not yet", two)
+    t.do("again", one.setsockopt, SOL_UDP, UDP_CORK, 1)
+    arrived(t, "not yet", two)
+    t.do("uncork", one.setsockopt, SOL_UDP, UDP_CORK, 0)
+    arrived(t, "whole", two)
+    t.do("cork", one.setsockopt, SOL_UDP, UDP_CORK, 1)
+    t.do("uncork", one.setsockopt, SOL_UDP, UDP_CORK, 0)
+    arrived(t, "nothing", two)
+    t.do("cork", one.setsockopt, SOL_UDP, UDP_CORK, 1)
+    t.do("empty part", one.sendto, b"", to)
+    t.do("uncork", one.setsockopt, SOL_UDP, UDP_CORK, 0)
+    arrived(t, "empty", two)
+    one.connect(to)
+    t.do("cork", one.setsockopt, SOL_UDP, UDP_CORK, 1)
+    t.do("native part", one.send, b"abc")
+    t.do("native part", os.write, one.fileno(), b"de")
+    time.sleep(0.1)
+    arrived(t, "not yet", two)
+    t.do("uncork", one.setsockopt, SOL_UDP, UDP_CORK, 0)
+    t.until(two, "IN")
+    arrived(t, "whole", two)
+
+
+@program()
+def udp_segment(t):
+    """Lengths against sizes, by the option and by control message."""
+    one, two, to = ends(t)
+
+    def word(size):
+        return struct.pack("=H", size)
+
+    for option, asked in ((0, 1000), (1000, None), (0, 0), (0, 3), (1000, 0), (0, 65_507), (0, 65_535)):
+        one.setsockopt(SOL_UDP, UDP_SEGMENT, option)
+        for size in (0, 1, 384, 385, 999, 1000, 1001, 3500, 60_000, 65_507, 65_508, 65_527):
+            control = [] if asked is None else [(SOL_UDP, UDP_SEGMENT, word(asked))]
+            label = "option %d message %s size %d" % (option, asked, size)
+            t.do(label, one.sendmsg, [b"x" * size], control, 0, to)
+            arrived(t, label, two)
+    one.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
+    for data in (b"", b"a", b"abc", b"abcd", bytes(8)):
+        t.do("length %d" % len(data), one.sendmsg, [b"x"], [(SOL_UDP, UDP_SEGMENT, data)], 0, to)
+    for kind in (0, 1, 100, 101, 102, 104):
+        t.do("kind %d" % kind, one.sendmsg, [b"x"], [(SOL_UDP, kind, b"ab")], 0, to)
+    arrived(t, "one", two)
+    t.do("part", one.sendmsg, [b"x" * 10], [(SOL_UDP, UDP_SEGMENT, word(3))], MSG_MORE, to)
+    t.do("last", one.sendto, b"y" * 4, to)
+    arrived(t, "the first call's size", two)
+    one.connect(to)
+    one.setsockopt(SOL_UDP, UDP_SEGMENT, 4)
+    t.do("native", one.send, b"0123456789")
+    t.do("datagrams", lambda: [two.recv(100) for _ in range(3)])
+
+
+@program(modes=MODES)
+def udp_sendmmsg(t):
+    one, two, to = ends(t)
+    two.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    one.connect(to)
+    for count in (0, 1, 63, 64, 65):
+        messages = Messages(count, data=b"hello")
+        t.note("send %d" % count, messages.call(t, "sendmmsg", one, 0))
+        t.note("lengths", {messages.array[i].length for i in range(count)})
+        t.do("received", lambda: {two.recv(100) for _ in range(count)})
+    messages = Messages(200, data=b"x")
+    t.note("send 200", messages.call(t, "sendmmsg", one, 0))
+    t.do("received", lambda: len([two.recv(100) for _ in range(200)]))
+    messages = Messages(4, data=b"abc")
+    messages.array[2].vector = 8
+    t.note("bad third", messages.call(t, "sendmmsg", one, 0))
+    t.do("received", lambda: len([two.recv(100) for _ in range(2)]))
+    messages.array[0].vector = 8
+    t.note("bad first", messages.call(t, "sendmmsg", one, 0))
+    t.note("out of band", Messages(2, data=b"abc").call(t, "sendmmsg", one, socket.MSG_OOB))
+    t.note("more", Messages(3, data=b"abc").call(t, "sendmmsg", one, MSG_MORE))
+    t.do("last", one.sendmsg, [b"d"])
+    t.do("whole", two.recv, 100)
+
+
+@program(modes=MODES)
+def udp_recvmmsg(t):
+    """How many are waited for."""
+    two, one, to = ends(t)
+    two.bind((t.local, 0))
+    target = two.getsockname()
+
+    def give(count):
+        for index in range(count):
+            one.sendto(b"number %d" % index, target)
+
+    for flags in (0, MSG_DONTWAIT, MSG_WAITFORONE):
+        for there, room in ((0, 2), (2, 2), (3, 2), (1, 3), (70, 100)):
+            give(there)
+            t.until(two, "IN", 0.05)
+            messages = Messages(room)
+            got = messages.call(t, "recvmmsg", two, flags)
+            t.note("%d waiting, room %d, flags %x" % (there, room, flags), got)
+            if isinstance(got, int):
+                t.note("data", messages.data(min(got, 3)))
+            while True:
+                try:
+                    two.recvfrom(100, MSG_DONTWAIT)
+                except BlockingIOError:
+                    break
+    t.note("none asked", Messages(1).call(t, "recvmmsg", two, 0, count=0))
+    give(3)
+    messages = Messages(3)
+    messages.array[1].vector = 8
+    t.note("bad second", messages.call(t, "recvmmsg", two, MSG_DONTWAIT))
+    t.do("stays", two.recvfrom, 100, MSG_DONTWAIT)
+    for timeout in (0, 0.5):
+        give(3)
+        messages = Messages(3)
+        t.note("time %s" % timeout, messages.call(t, "recvmmsg", two, MSG_DONTWAIT, timeout=timeout))
+        t.note("left", 0 <= struct.unpack("ll", messages.spec.raw)[1] < 500_000_000)
+        while True:
+            try:
+                two.recvfrom(100, MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+    for timeout in (-1,):
+        t.note("negative time", Messages(1).call(t, "recvmmsg", two, MSG_DONTWAIT, timeout=timeout))
+    t.note("errors", Messages(2).call(t, "recvmmsg", two, MSG_ERRQUEUE))
+
+
+@program()
+def udp_recvmmsg_waits(t):
+    """Without MSG_WAITFORONE a blocking call comes back with all."""
+    two, one, to = ends(t)
+    two.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bytes(16))
+    two.bind((t.local, 0))
+
+    def later():
+        for index in range(4):
+            time.sleep(0.1)
+            one.sendto(b"number %d" % index, two.getsockname())
+
+    for flags, count in ((0, 4), (MSG_WAITFORONE, 4)):
+        thread = threading.Thread(target=later)
+        thread.start()
+        messages = Messages(count)
+        got = messages.call(t, "recvmmsg", two, flags)
+        t.note("flags %x" % flags, got)
+        t.note("data", messages.data(got))
+        thread.join()
+        while True:
+            try:
+                two.recvfrom(100, MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+
+
+@program()
+def udp_out_of_band(t):
+    one, two, to = ends(t)
+    t.do("sendto", one.sendto, b"x", socket.MSG_OOB, to)
+    t.do("sendmsg", one.sendmsg, [b"x"], [], socket.MSG_OOB, to)
+    t.do("recvfrom", two.recvfrom, 10, socket.MSG_OOB)
+
