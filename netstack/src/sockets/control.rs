@@ -18,6 +18,12 @@ const IPV6_HOPLIMIT: i32 = 52;
 /// SCM_RIGHTS, SCM_CREDENTIALS: level SOL_SOCKET, of AF_UNIX only.
 const SCM_RIGHTS: i32 = 1;
 const SCM_CREDENTIALS: i32 = 2;
+/// A dma-buf to send from: its number is looked at with MSG_ZEROCOPY only.
+const SCM_DEVMEM_DMABUF: i32 = 79;
+/// SOF_TIMESTAMPING_TX_RECORD_MASK: which times of sending are asked for (linux/net_tstamp.h).
+const TIMESTAMPS_SENT: i32 = 0x4_0303;
+/// IP options of a packet, bytes.
+const IP_OPTIONS_MAX: usize = 40;
 
 /// One control message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,19 +54,26 @@ pub struct SendControl {
 }
 
 impl SendControl {
-    /// Reads the messages of a sendmsg(2) on a datagram socket of that family.
+    /// Reads the messages of a sendmsg(2) on a datagram socket of that family, whose datagram goes to an address of IPv6
+    /// (`v6`) or of IPv4, mapped or not.
     ///
     /// # Errors
-    /// EINVAL: of a level that is looked at, but not known, or a value that cannot be. EPERM: SO_MARK. ENODEV: no such interface.
-    pub fn parse(family: Family, messages: &[ControlMessage]) -> Result<Self, Errno> {
+    /// EINVAL: of a level that is looked at, but not known, or a value that cannot be. EPERM: what only privileged programs
+    /// may ask for. ENODEV: no such interface.
+    pub fn parse(family: Family, v6: bool, messages: &[ControlMessage]) -> Result<Self, Errno> {
         let mut control = Self::default();
         for message in messages {
-            match (message.level, family) {
+            match (message.level, v6) {
                 (SOL_SOCKET, _) => of_socket(message)?,
-                (SOL_IP, Family::V4) => control.take_v4(message)?,
-                (SOL_IPV6, Family::V6) => control.take_v6(message)?,
-                // A mapped destination is sent by the IPv4 half of the socket.
-                (SOL_IP, Family::V6) => control.take_v4(message)?,
+                (SOL_IP, false) => control.take_v4(message)?,
+                (SOL_IPV6, true) => control.take_v6(message)?,
+                // The IPv4 half of an IPv6 socket knows this one of IPv6.
+                (SOL_IPV6, false) if family == Family::V6 && message.kind == IPV6_PKTINFO => {
+                    control.take_v6(message)?;
+                    if control.source.is_none_or(|source| source.is_ipv6()) {
+                        return Err(Errno::EINVAL);
+                    }
+                }
                 (SOL_UDP, _) => control.take_udp(message)?,
                 // Linux skips what is another protocol's.
                 _ => {}
@@ -80,7 +93,8 @@ impl SendControl {
     fn take_v4(&mut self, message: &ControlMessage) -> Result<(), Errno> {
         match message.kind {
             IP_PKTINFO => {
-                let data = exactly::<12>(&message.data)?;
+                let data = <[u8; 12]>::try_from(message.data.as_slice());
+                let data = data.map_err(|_| Errno::EINVAL)?;
                 interface(i32::from_ne_bytes([data[0], data[1], data[2], data[3]]))?;
                 let source = Ipv4Addr::new(data[4], data[5], data[6], data[7]);
                 self.source = (!source.is_unspecified()).then_some(source.into());
@@ -93,6 +107,13 @@ impl SendControl {
                     _ => number(message, 0..=255)?,
                 });
             }
+            // No option but padding is sent.
+            IP_RETOPTS => {
+                let used = message.data.iter().take(IP_OPTIONS_MAX);
+                if used.take_while(|byte| **byte != 0).any(|byte| *byte != 1) {
+                    return Err(Errno::EINVAL);
+                }
+            }
             _ => return Err(Errno::EINVAL),
         }
         Ok(())
@@ -103,7 +124,7 @@ impl SendControl {
         let own = message.data == (-1_i32).to_ne_bytes();
         match message.kind {
             IPV6_PKTINFO | IPV6_2292PKTINFO => {
-                let data = exactly::<20>(&message.data)?;
+                let data = start::<20>(&message.data)?;
                 let index = [data[16], data[17], data[18], data[19]];
                 interface(i32::from_ne_bytes(index))?;
                 let mut octets = [0; 16];
@@ -117,6 +138,15 @@ impl SendControl {
             IPV6_HOPLIMIT | IPV6_2292HOPLIMIT => self.hop_limit = Some(number(message, 0..=255)?),
             IPV6_TCLASS => self.traffic_class = Some(number(message, 0..=255)?),
             IPV6_DONTFRAG => self.whole = Some(number(message, 0..=1)? != 0),
+            // Flow labels are not sent.
+            IPV6_FLOWINFO => start::<4>(&message.data).map(drop)?,
+            IPV6_HOPOPTS | IPV6_2292HOPOPTS | IPV6_DSTOPTS | IPV6_2292DSTOPTS
+            | IPV6_RTHDRDSTOPTS => {
+                // The second byte counts what follows the first eight.
+                let [_, more] = start::<2>(&message.data)?;
+                let whole = message.data.len() >= (usize::from(more) + 1) * 8;
+                return Err(if whole { Errno::EPERM } else { Errno::EINVAL });
+            }
             _ => return Err(Errno::EINVAL),
         }
         Ok(())
@@ -124,6 +154,15 @@ impl SendControl {
 }
 
 impl Sockets {
+    /// Whether a datagram to `to`, or to the peer, is one of IPv6.
+    #[must_use]
+    pub fn sends_v6(&self, id: SocketId, to: Option<SocketAddr>) -> bool {
+        self.sockets.get(&id).is_some_and(|socket| match to {
+            Some(to) => to.ip().to_canonical().is_ipv6(),
+            None => socket.peer_is_v6(),
+        })
+    }
+
     /// Whether recvmsg(2) on a datagram socket is to tell anything beside the datagram.
     #[must_use]
     pub fn wants_control(&self, id: SocketId) -> bool {
@@ -147,6 +186,9 @@ impl Sockets {
         };
         let mut told = Told::new(socket);
         told.stamp(stamp);
+        if datagram.dropped > 0 && told.asked(SOL_SOCKET, SO_RXQ_OVFL) {
+            told.tell(SOL_SOCKET, SO_RXQ_OVFL, &datagram.dropped.to_ne_bytes());
+        }
         self.tell_beside(&mut told, datagram, None);
         told.messages
     }
@@ -180,6 +222,7 @@ const ASKED: &[(i32, i32)] = &[
     (SOL_SOCKET, SO_TIMESTAMPNS),
     (SOL_SOCKET, SO_TIMESTAMP_NEW),
     (SOL_SOCKET, SO_TIMESTAMPNS_NEW),
+    (SOL_SOCKET, SO_RXQ_OVFL),
     (SOL_IP, IP_PKTINFO),
     (SOL_IP, IP_RECVTTL),
     (SOL_IP, IP_RECVTOS),
@@ -310,11 +353,21 @@ impl<'a> Told<'a> {
 }
 
 /// Level SOL_SOCKET (`__sock_cmsg_send`).
-const fn of_socket(message: &ControlMessage) -> Result<(), Errno> {
+fn of_socket(message: &ControlMessage) -> Result<(), Errno> {
     match message.kind {
-        SCM_RIGHTS | SCM_CREDENTIALS => Ok(()),
-        SO_TIMESTAMPING | SO_TIMESTAMPING_NEW if message.data.len() == 4 => Ok(()),
-        SO_MARK => Err(Errno::EPERM),
+        SCM_RIGHTS | SCM_CREDENTIALS => return Ok(()),
+        SO_MARK => return Err(Errno::EPERM),
+        _ => {}
+    }
+    let value = <[u8; 4]>::try_from(message.data.as_slice())
+        .map(i32::from_ne_bytes)
+        .map_err(|_| Errno::EINVAL)?;
+    match message.kind {
+        // A time is kept for whom it is asked of the socket, too (SO_TIMESTAMPING).
+        SO_TIMESTAMPING | SO_TIMESTAMPING_NEW if value & !TIMESTAMPS_SENT == 0 => Ok(()),
+        SCM_DEVMEM_DMABUF => Ok(()),
+        SO_PRIORITY if (0..=6).contains(&value) => Ok(()),
+        SO_PRIORITY => Err(Errno::EPERM),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -327,7 +380,7 @@ const fn interface(index: i32) -> Result<(), Errno> {
     }
 }
 
-fn exactly<const N: usize>(data: &[u8]) -> Result<[u8; N], Errno> {
+fn start<const N: usize>(data: &[u8]) -> Result<[u8; N], Errno> {
     data.get(..N)
         .and_then(|bytes| bytes.try_into().ok())
         .ok_or(Errno::EINVAL)

@@ -187,7 +187,7 @@ impl Sockets {
             SocketAddr::V4(_) => (to, LENGTH_MAX),
             SocketAddr::V6(_) => (to, usize::MAX),
         };
-        let room = socket.options.error_room();
+        let room = socket.options.receive_room();
         let mtu = u32::try_from(mtu.min(most)).unwrap_or(u32::MAX);
         socket.errors.push_too_big(room, to, mtu);
     }
@@ -226,6 +226,17 @@ impl Sockets {
             .map_or_else(DatagramProtocol::default, |socket| {
                 socket.options.protocol()
             })
+    }
+
+    /// SO_RCVBUF has changed.
+    pub(super) fn apply_receive_room(&mut self, id: SocketId) {
+        if let Some(socket) = self.sockets.get(&id)
+            && let Body::Datagram(datagram) = &socket.body
+            && let Some(endpoint) = datagram.endpoint
+        {
+            let room = socket.options.receive_room();
+            self.stack.datagram_set_room(endpoint, room);
+        }
     }
 
     pub(super) fn connect_datagram(
@@ -282,6 +293,8 @@ impl Sockets {
         if datagram.endpoint.is_none() && socket.binding.port != 0 {
             let protocol = socket.options.protocol();
             let endpoint = self.stack.datagram_open(protocol, socket.binding.at());
+            let room = socket.options.receive_room();
+            self.stack.datagram_set_room(endpoint, room);
             datagram.endpoint = Some(endpoint);
             self.datagrams.insert(endpoint, id);
         }
@@ -314,7 +327,7 @@ impl Sockets {
         let fatal = fatal && !(too_big && never);
         // udp(7): only a connected socket hears of errors, and only of fatal ones, unless IP_RECVERR is on.
         if socket.options.recverr(v6) {
-            let room = socket.options.error_room();
+            let room = socket.options.receive_room();
             socket.errors.push_icmp(room, to, errno, error);
         } else if datagram.peer.is_none() || !fatal {
             return None;
@@ -378,6 +391,7 @@ impl Sockets {
                 hop_limit: 64,
                 traffic_class: 0,
                 at: Some(now),
+                dropped: 0,
                 payload,
             });
             self.answered.insert(id);

@@ -88,6 +88,7 @@ impl ErrorQueue {
                     hop_limit: icmp.hop_limit,
                     traffic_class: icmp.traffic_class,
                     at: icmp.at,
+                    dropped: 0,
                     payload: Vec::new(),
                 }),
                 payload: icmp.payload,

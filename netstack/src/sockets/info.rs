@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Bound;
 
 use super::address::{present, present_bound};
+use super::datagram::DatagramState;
 use super::names::*;
 use super::state::{Body, Socket, Traffic};
 use super::stream::Stream;
@@ -210,6 +211,24 @@ pub(super) fn option_of_state(
             Body::Stream(Stream::Listening { .. })
         )),
         (SOL_SOCKET, SO_ERROR) => socket.error.take().map_or(0, |errno| errno.0),
+        (SOL_SOCKET, SO_MEMINFO) => {
+            let Body::Datagram(DatagramState {
+                endpoint: Some(endpoint),
+                ..
+            }) = &socket.body
+            else {
+                return None;
+            };
+            // The last of its numbers is sk_drops.
+            let dropped = stack.datagram_dropped(*endpoint).to_ne_bytes();
+            return Some(socket.options.get(level, name).map(|value| {
+                let mut bytes = value.as_bytes().to_vec();
+                let at = bytes.len().saturating_sub(dropped.len());
+                bytes.truncate(at);
+                bytes.extend_from_slice(&dropped);
+                OptionValue::bytes(bytes)
+            }));
+        }
         (SOL_SOCKET, SO_COOKIE) => {
             return Some(Ok(OptionValue::bytes(id.0.to_ne_bytes().to_vec())));
         }

@@ -354,6 +354,9 @@ impl Sockets {
         if shares {
             self.record_claim(id);
         }
+        if (level, name) == (SOL_SOCKET, SO_RCVBUF) {
+            self.apply_receive_room(id);
+        }
         if outcome.is_ok()
             && (level, name) == (SOL_UDP, UDP_CORK)
             && value.iter().take(4).all(|byte| *byte == 0)

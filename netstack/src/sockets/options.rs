@@ -210,8 +210,8 @@ impl Options {
         usize::try_from(*shown).ok()
     }
 
-    /// What the errors that wait may take, bytes.
-    pub(crate) fn error_room(&self) -> usize {
+    /// What may wait to be received, bytes; of errors as much again.
+    pub(crate) fn receive_room(&self) -> usize {
         usize::try_from(self.buffer(SO_RCVBUF)).unwrap_or(0)
     }
 

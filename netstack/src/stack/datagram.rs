@@ -32,6 +32,10 @@ struct Endpoint {
     received: VecDeque<Datagram>,
     /// Bytes of `received` with overhead.
     received_bytes: usize,
+    /// Bound of `received_bytes`; one datagram fits whatever it is.
+    room: usize,
+    /// Received datagrams that found no room.
+    dropped: u32,
     /// Bytes of this endpoint in the egress queue.
     egress_bytes: usize,
     /// A `Datagram` event is queued.
@@ -175,6 +179,8 @@ impl Stack {
             remote: None,
             received: VecDeque::new(),
             received_bytes: 0,
+            room: self.config.limits.datagram_queue,
+            dropped: 0,
             egress_bytes: 0,
             told: false,
             errors: 0,
@@ -373,6 +379,23 @@ impl Stack {
         find(DatagramProtocol::Udp).or_else(|| find(DatagramProtocol::UdpLite))
     }
 
+    /// How many bytes may wait to be received, overhead included; at most what the configuration allows.
+    pub fn datagram_set_room(&mut self, id: DatagramId, bytes: usize) {
+        let most = self.config.limits.datagram_queue;
+        if let Some(endpoint) = self.datagrams.all.get_mut(id.0) {
+            endpoint.room = bytes.min(most);
+        }
+    }
+
+    /// Datagrams that found no room in an endpoint.
+    #[must_use]
+    pub fn datagram_dropped(&self, id: DatagramId) -> u32 {
+        self.datagrams
+            .all
+            .get(id.0)
+            .map_or(0, |endpoint| endpoint.dropped)
+    }
+
     /// Datagrams that wait in an endpoint.
     pub fn datagram_queued(&self, id: DatagramId) -> usize {
         self.datagrams
@@ -403,6 +426,7 @@ impl Stack {
                     hop_limit: ip.hop_limit,
                     traffic_class: ip.traffic_class,
                     at: Some(now),
+                    dropped: 0,
                     payload: payload.to_vec(),
                 },
             ),
@@ -455,6 +479,7 @@ impl Stack {
                         hop_limit: outgoing.options.hop_limit.max(1),
                         traffic_class: outgoing.options.traffic_class,
                         at: Some(now),
+                        dropped: 0,
                         payload: outgoing.payload.to_vec(),
                     },
                 );
@@ -468,17 +493,17 @@ impl Stack {
     }
 
     /// Queues a datagram; one that finds no room is dropped.
-    fn deliver(&mut self, id: DatagramId, datagram: Datagram) {
+    fn deliver(&mut self, id: DatagramId, mut datagram: Datagram) {
         let Some(endpoint) = self.datagrams.all.get_mut(id.0) else {
             return;
         };
         let cost = datagram.payload.len() + OVERHEAD;
-        if endpoint.received_bytes > 0
-            && endpoint.received_bytes + cost > self.config.limits.datagram_queue
-        {
+        if endpoint.received_bytes > 0 && endpoint.received_bytes + cost > endpoint.room {
+            endpoint.dropped = endpoint.dropped.wrapping_add(1);
             self.counters.datagrams_dropped += 1;
             return;
         }
+        datagram.dropped = endpoint.dropped;
         endpoint.received_bytes += cost;
         endpoint.received.push_back(datagram);
         if !endpoint.told {

@@ -196,6 +196,8 @@ pub struct Datagram {
     pub hop_limit: u8,
     /// Type of service or traffic class it arrived with, ECN bits included.
     pub traffic_class: u8,
+    /// How many the endpoint had dropped before, for want of room.
+    pub dropped: u32,
     /// When it arrived; the socket model clears it where the program does not ask.
     pub at: Option<Instant>,
     /// Payload.

@@ -15,7 +15,7 @@ fn int(level: i32, kind: i32, value: i32) -> ControlMessage {
 }
 
 fn parse(family: Family, message: ControlMessage) -> Result<SendControl, Errno> {
-    SendControl::parse(family, &[message])
+    SendControl::parse(family, family == Family::V6, &[message])
 }
 
 #[test]
@@ -48,6 +48,30 @@ fn what_is_asked_is_read() {
         parse(Family::V4, information(&data[..11])),
         Err(Errno::EINVAL)
     );
+}
+
+#[test]
+fn what_counts_is_of_the_destination() {
+    let of = |family, v6, message| SendControl::parse(family, v6, &[message]);
+    let wrong = || int(SOL_IP, 99, 0);
+    assert_eq!(of(Family::V6, true, wrong()), Ok(SendControl::default()));
+    assert_eq!(of(Family::V6, false, wrong()), Err(Errno::EINVAL));
+    let information = |ip: std::net::Ipv6Addr| ControlMessage {
+        level: SOL_IPV6,
+        kind: 50,
+        data: [ip.octets().as_slice(), &[0; 4]].concat(),
+    };
+    let mapped = information("::ffff:10.9.0.1".parse().unwrap());
+    let source = of(Family::V6, false, mapped).unwrap().source;
+    assert_eq!(source, Some("10.9.0.1".parse().unwrap()));
+    let plain = information("fd09::1".parse().unwrap());
+    assert_eq!(of(Family::V6, false, plain), Err(Errno::EINVAL));
+    let header = ControlMessage {
+        level: SOL_IPV6,
+        kind: 54,
+        data: vec![0; 8],
+    };
+    assert_eq!(of(Family::V6, true, header), Err(Errno::EPERM));
 }
 
 #[test]
@@ -111,6 +135,7 @@ fn nothing_is_told_unasked() {
         from: "10.0.0.2:9".parse().unwrap(),
         to: "10.0.0.1:7".parse().unwrap(),
         hop_limit: 61,
+        dropped: 0,
         traffic_class: 4,
         at: None,
         payload: Vec::new(),

@@ -190,6 +190,28 @@ fn calls_and_datagrams_need_not_be_one_to_one() {
 }
 
 #[test]
+fn what_finds_no_room_is_dropped_and_counted() {
+    let mut world = World::new();
+    let now = world.now;
+    let receiver = world.hosts[0].socket(2, DGRAM, 0).unwrap();
+    let host = &mut world.hosts[0];
+    set(host, now, receiver, SOL_SOCKET, SO_RCVBUF, 8_192).unwrap();
+    host.bind(receiver, address("127.0.0.1:9")).unwrap();
+    let id = host.socket(2, DGRAM, 0).unwrap();
+    let to = Some(address("127.0.0.1:9"));
+    for _ in 0..100 {
+        host.udp_send(now, id, to, &[0; 768]).unwrap();
+    }
+    let received: Vec<_> = std::iter::from_fn(|| host.udp_recv(receiver)).collect();
+    assert_eq!(received.len(), 16, "1 KiB each in 16 KiB");
+    assert!(received.iter().all(|datagram| datagram.dropped == 0));
+    host.udp_send(now, id, to, b"x").unwrap();
+    assert_eq!(host.udp_recv(receiver).unwrap().dropped, 84);
+    let memory = host.get_option(receiver, SOL_SOCKET, SO_MEMINFO).unwrap();
+    assert_eq!(memory.as_bytes()[32..], 84_u32.to_ne_bytes());
+}
+
+#[test]
 fn name_servers_out_of_reach_refuse_at_once() {
     let mut world = World::new();
     let now = world.now;

@@ -158,8 +158,13 @@ fn datagram_message(on: &OnSocket<'_>, header: &Header, flags: i32) -> Result<i6
     let control = if messages.is_empty() {
         SendControl::default()
     } else {
-        let family = on.entry.network.lock().sockets.family(on.entry.socket);
-        SendControl::parse(family.ok_or(Errno::EBADF)?, &messages)?
+        let (family, v6) = {
+            let state = on.entry.network.lock();
+            let socket = on.entry.socket;
+            let family = state.sockets.family(socket).ok_or(Errno::EBADF)?;
+            (family, state.sockets.sends_v6(socket, to))
+        };
+        SendControl::parse(family, v6, &messages)?
     };
     one_datagram(on, &header.buffers, to, control, flags)
 }

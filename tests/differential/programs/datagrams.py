@@ -267,3 +267,52 @@ def udp_out_of_band(t):
     t.do("sendmsg", one.sendmsg, [b"x"], [], socket.MSG_OOB, to)
     t.do("recvfrom", two.recvfrom, 10, socket.MSG_OOB)
 
+
+@program(modes=("own", "mapped"))
+def udp_control(t):
+    """Every control message of sendmsg, in many lengths: taken, skipped or refused."""
+    local = "::ffff:127.0.0.1" if t.mode == "mapped" and t.version == 6 else t.local
+    receiver, sender = (socket.socket(t.family, socket.SOCK_DGRAM) for _ in range(2))
+    receiver.bind((local, 0))
+    receiver.setblocking(False)
+    numbers = [struct.pack("i", value) for value in (-1, 0, 1, 255, 256)]
+    for level, kinds in ((0, range(26)), (41, range(82)), (1, range(84)), (6, range(3))):
+        for kind in kinds:
+            outcome = []
+            for data in (b"", b"\1", b"\1\0", *numbers, bytes(8), bytes(12), bytes(16), bytes(20), bytes(24)):
+                try:
+                    sender.sendmsg([b"x"], [(level, kind, data)], 0, receiver.getsockname())
+                    outcome.append("ok")
+                except OSError as failure:
+                    outcome.append(errno.errorcode[failure.errno])
+                try:
+                    receiver.recv(10)
+                except BlockingIOError:
+                    pass
+            t.note("%d/%d" % (level, kind), " ".join(outcome))
+
+
+@program()
+def udp_dropped(t):
+    """SO_RXQ_OVFL and SO_MEMINFO: what was not received was dropped, and counted."""
+    one, two, to = ends(t)
+    two.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    two.setsockopt(socket.SOL_SOCKET, 40, 1)
+    for _ in range(1500):
+        one.sendto(b"x" * 500, to)
+    received = 0
+    while True:
+        try:
+            two.recvfrom(1000, MSG_DONTWAIT)
+        except BlockingIOError:
+            break
+        received += 1
+    t.note("some, not all", 0 < received < 1400)
+    one.sendto(b"x", to)
+    t.until(two, "IN")
+    _, control, _, _ = two.recvmsg(100, 100)
+    t.note("messages", [(level, kind, len(data)) for level, kind, data in control])
+    dropped = struct.unpack("I", control[0][2])[0]
+    t.note("dropped", dropped == 1500 - received)
+    memory = two.getsockopt(socket.SOL_SOCKET, 55, 100)
+    t.note("counted", (len(memory), struct.unpack_from("I", memory, 32)[0] == dropped))
