@@ -594,8 +594,8 @@ pub struct DatagramQueue {
     /// What is known of everything that lies in A's queue: a datagram without its payload. None: nothing lies there, or the
     /// socket is connected and its program asks for nothing but the payload.
     pub in_kernel: Option<Datagram>,
-    /// Taken from the model, not yet put into A.
-    pub held: Option<Datagram>,
+    /// Taken from the model, not yet put into A, or taken out of A again: what lay there when the peer went, at most.
+    pub held: VecDeque<Datagram>,
     /// The socket has a peer: A may queue deep.
     pub connected: bool,
     /// A is connected to S: native sends arrive in S, and S can show an error on A.

@@ -455,6 +455,38 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_end_that_leaves_with_something_unread_makes_an_error_of_its_peer() {
+        let dir = folder();
+        let (a, s) = (
+            new(End::Datagram, true).unwrap(),
+            new(End::Datagram, true).unwrap(),
+        );
+        let (to_a, to_s) = (
+            Hidden::bind(a.as_fd(), &dir).unwrap(),
+            Hidden::bind(s.as_fd(), &dir).unwrap(),
+        );
+        to_a.connect(s.as_fd()).unwrap();
+        to_s.connect(a.as_fd()).unwrap();
+        send(s.as_raw_fd(), b"waits", MsgFlags::empty()).unwrap();
+        let idle = PollFlags::POLLIN | PollFlags::POLLOUT;
+        assert_eq!(events(&a), idle);
+        disconnect(s.as_fd()).unwrap();
+        assert_eq!(events(&a), idle, "nothing was unread");
+        to_s.send(s.as_fd(), b"\0").unwrap();
+        to_a.connect(s.as_fd()).unwrap();
+        disconnect(s.as_fd()).unwrap();
+        to_a.connect(s.as_fd()).unwrap();
+        assert_eq!(events(&a), idle | PollFlags::POLLERR);
+        let mut into = [0; 8];
+        let mut read = || recv(a.as_raw_fd(), &mut into, MsgFlags::MSG_DONTWAIT);
+        assert_eq!(read(), Err(Errno::ECONNRESET), "once");
+        assert_eq!(read(), Ok(5), "what waits stays");
+        send(a.as_raw_fd(), b"x", MsgFlags::empty()).unwrap();
+        assert_eq!(recv(s.as_raw_fd(), &mut [0; 8], MsgFlags::empty()), Ok(1));
+        std::fs::remove_dir(&dir).unwrap();
+    }
+
+    #[test]
     fn accepted_end_names_the_connection_it_carries() {
         let dir = folder();
         let a = new(End::Stream, true).unwrap();

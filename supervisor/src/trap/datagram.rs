@@ -14,6 +14,7 @@ use netcon_netstack::sockets::{Connect, ConnectTo, SendControl, SocketId};
 use netcon_netstack::stack::Datagram;
 use nix::errno::Errno as Kernel;
 use nix::sys::socket::{MsgFlags, recv, send};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,6 +98,14 @@ pub(super) fn hear_errors(on: &OnSocket<'_>) -> Result<(), Errno> {
 
 /// connect(2) on a datagram socket.
 pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
+    let before = {
+        let state = on.entry.network.lock();
+        let (local, peer) = (
+            state.sockets.local_address(on.entry.socket),
+            state.sockets.peer_address(on.entry.socket),
+        );
+        local.ok().zip(peer.ok())
+    };
     let attempt = || {
         on.entry
             .network
@@ -115,16 +124,22 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
     let a = on.duplicate()?;
     match done {
         Connect::Dissolved(_) => {
+            recall_on(on)?;
             // The queue's lock comes before the network's.
-            let (end, hears) = {
+            let (end, keep) = {
                 let state = on.entry.network.lock();
                 let socket = on.entry.socket;
-                (existing(&state, socket), state.sockets.hears_errors(socket))
+                // An error that A is to show needs S as its peer.
+                let keep = state.sockets.hears_errors(socket) || state.sockets.shows_error(socket);
+                (existing(&state, socket), keep)
             };
             if let Some(end) = end {
                 let mut queue = lock(&end);
                 queue.connected = false;
-                if !hears {
+                // Its source is known for each from now on; and the kernel throws away what waits in a socket that leaves
+                // its peer.
+                take_back(&a, &mut queue, before);
+                if !keep {
                     unix::disconnect(a.as_fd()).map_err(errno)?;
                     queue.joined = false;
                 }
@@ -145,6 +160,32 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
     }
 }
 
+/// Takes what waits in A out of it: it comes back with the next push. `ends`: of a connected socket, its address and its peer.
+fn take_back(a: &OwnedFd, queue: &mut DatagramQueue, ends: Option<(SocketAddr, SocketAddr)>) {
+    let known = queue.in_kernel.take().or_else(|| {
+        ends.map(|(to, from)| Datagram {
+            from,
+            to,
+            hop_limit: 64,
+            traffic_class: 0,
+            dropped: 0,
+            at: None,
+            payload: Vec::new(),
+        })
+    });
+    let Some(known) = known else { return };
+    let mut payload = vec![0; MAX_PAYLOAD + 1];
+    let mut taken = VecDeque::new();
+    while let Ok(n) = recv(a.as_raw_fd(), &mut payload, MsgFlags::MSG_DONTWAIT) {
+        taken.push_back(Datagram {
+            payload: payload[..n].to_vec(),
+            ..known.clone()
+        });
+    }
+    taken.append(&mut queue.held);
+    queue.held = taken;
+}
+
 /// Sends one datagram of a trapped call, after what the program has sent natively.
 pub(super) fn transmit(
     on: &OnSocket<'_>,
@@ -155,10 +196,13 @@ pub(super) fn transmit(
     let socket = on.entry.socket;
     let mut state = on.entry.network.lock();
     let end = existing(&state, socket);
-    if let Some(end) = &end
-        && end.shown.load(Ordering::Relaxed)
+    if end
+        .as_ref()
+        .is_some_and(|end| end.shown.load(Ordering::Relaxed))
     {
-        recall(&mut state, socket, end, on.duplicate()?.as_fd());
+        drop(state);
+        recall_on(on)?;
+        state = on.entry.network.lock();
     }
     if let Some(end) = &end
         && unix::is_readable(end.s.as_fd())
@@ -313,7 +357,11 @@ fn fill(state: &mut State, socket: SocketId, end: &DatagramEnd, queue: &mut Data
         if queue.in_kernel.is_some() && ioctl::output_queue(end.s.as_fd()).unwrap_or(0) <= FREED {
             queue.in_kernel = None;
         }
-        let Some(datagram) = queue.held.take().or_else(|| state.sockets.udp_recv(socket)) else {
+        let Some(datagram) = queue
+            .held
+            .pop_front()
+            .or_else(|| state.sockets.udp_recv(socket))
+        else {
             return;
         };
         let known = described(&datagram);
@@ -322,7 +370,7 @@ fn fill(state: &mut State, socket: SocketId, end: &DatagramEnd, queue: &mut Data
             .as_ref()
             .is_some_and(|queued| *queued != known)
         {
-            queue.held = Some(datagram);
+            queue.held.push_front(datagram);
             return;
         }
         match send(
@@ -335,7 +383,7 @@ fn fill(state: &mut State, socket: SocketId, end: &DatagramEnd, queue: &mut Data
                 queue.in_kernel = told.then_some(known);
             }
             Err(Kernel::EAGAIN | Kernel::ENOBUFS | Kernel::EINTR) => {
-                queue.held = Some(datagram);
+                queue.held.push_front(datagram);
                 return;
             }
             // A is gone; the sweep closes the socket.

@@ -316,3 +316,35 @@ def udp_dropped(t):
     t.note("dropped", dropped == 1500 - received)
     memory = two.getsockopt(socket.SOL_SOCKET, 55, 100)
     t.note("counted", (len(memory), struct.unpack_from("I", memory, 32)[0] == dropped))
+
+
+@program(modes=("connected", "hears errors"))
+def udp_dissolve(t):
+    """connect to nobody: what waits stays, with its source; others are heard again."""
+    one, two, to = ends(t)
+    one.bind((t.local, 0))
+    # A port that bind names outlives the peer; one that it chose does not.
+    two.close()
+    two = socket.socket(t.family, socket.SOCK_DGRAM)
+    two.settimeout(1)
+    two.bind(to)
+    if t.mode != "connected":
+        two.setsockopt(*((41, 25) if t.version == 6 else (0, 11)), 1)
+    two.connect(one.getsockname())
+    for index in range(3):
+        one.sendto(b"number %d" % index, to)
+    t.until(two, "IN")
+    t.do("first", two.recv, 100)
+    t.raw("dissolve", "connect", two.fileno(), bytes(16), 16)
+    with socket.socket(t.family, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"stranger", to)
+    for label in ("second", "third", "stranger"):
+        t.do(label, lambda: two.recvfrom(100)[0])
+    t.do("peer", two.getpeername)
+    two.connect(one.getsockname())
+    for text in (b"again", b"and again"):
+        one.sendto(text, to)
+    t.until(two, "IN")
+    t.raw("dissolve", "connect", two.fileno(), bytes(16), 16)
+    t.do("source", lambda: two.recvfrom(100)[1] == one.getsockname())
+    t.do("native", two.recv, 100)

@@ -323,6 +323,7 @@ def udp_queue_bounded(t):
 def udp_error_wakes(t):
     """An error ends what waits: native and trapped calls, poll and epoll."""
     s, to = sender(t, True, False)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 10, 0))
 
     def later():
         time.sleep(0.2)
