@@ -384,8 +384,7 @@ impl Runtime for Running {
             seed,
             limits: stack::Limits::default(),
         };
-        let mut sockets = Sockets::new(Stack::new(config, clock::now()), ports);
-        sockets.set_mtu(mtu);
+        let sockets = Sockets::new(Stack::new(config, clock::now()), ports);
         let network = Arc::new(Network::new(index, start.name, mtu, sockets));
         self.0
             .data
@@ -461,7 +460,6 @@ impl Runtime for Running {
                 .map_err(|error| RuntimeError(error.to_string()))?;
             network.set_mtu(mtu);
             let mut state = network.lock();
-            state.sockets.set_mtu(mtu);
             state.sockets.stack_mut().set_mtu(mtu);
         }
         if let Some(addresses) = addresses {

@@ -20,7 +20,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, send};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +50,8 @@ pub enum Waiting {
         flow: FlowId,
         fd: i32,
         begun: bool,
+        /// MSG_FASTOPEN: what is sent once it is there.
+        then: Option<Send>,
     },
     /// A connection in a listener.
     Accept(Accept),
@@ -315,8 +317,9 @@ impl Attendant<'_> {
                 flow,
                 fd,
                 begun: _,
+                then,
             } => {
-                match trap::finish_connect(
+                let outcome = match trap::finish_connect(
                     self.node,
                     network,
                     *socket,
@@ -325,6 +328,17 @@ impl Attendant<'_> {
                     Some(verdict) => Attempt::Over(verdict),
                     // Another waiter of the same attempt may have brought it home.
                     None => Self::shared_outcome(network, *socket, *flow),
+                };
+                match (outcome, then.take()) {
+                    (Attempt::Over(Verdict::Return(_)), Some(send)) => {
+                        let (socket, fd) = (*socket, *fd);
+                        let network = Arc::clone(network);
+                        return self.send_then(key, &network, socket, fd, send);
+                    }
+                    (outcome, unused) => {
+                        *then = unused;
+                        outcome
+                    }
                 }
             }
             Waiting::Accept(accept) => match accept.take(&parked.call, &parked.a) {
@@ -350,6 +364,59 @@ impl Attendant<'_> {
         };
         if let Attempt::Over(verdict) = attempt {
             self.finish(key, verdict);
+        }
+    }
+
+    /// The connection of a MSG_FASTOPEN is there: what the call carries is sent.
+    fn send_then(
+        &mut self,
+        key: u64,
+        network: &Network,
+        socket: SocketId,
+        fd: i32,
+        mut send: Send,
+    ) {
+        self.forget_connect(network, socket, key);
+        let inode = network
+            .lock()
+            .carriers
+            .get(&socket)
+            .and_then(|carrier| carrier.inode);
+        let Some(entry) = self.parked.get_mut(&key) else {
+            return;
+        };
+        let parked = &mut entry.parked;
+        if let Some(inode) = inode
+            && crate::sys::unix::inode(parked.a.as_fd()).ok() != Some(inode)
+        {
+            // The attempt has replaced the program's end.
+            match task::duplicate(parked.call.tid, fd, inode) {
+                Ok(a) => parked.a = a,
+                Err(error) => {
+                    return self.finish(key, Verdict::Fail(trap::io_errno(error)));
+                }
+            }
+        }
+        if let Attempt::Over(verdict) = send.attempt(&parked.call, &parked.a) {
+            return self.finish(key, verdict);
+        }
+        let watched = self
+            .epoll
+            .add(&parked.a, EpollEvent::new(EpollFlags::EPOLLOUT, key));
+        parked.waiting = Waiting::Send(send);
+        if let Err(error) = watched {
+            self.finish(key, Verdict::Fail(trap::errno(error)));
+        }
+    }
+
+    /// A call does not wait for a connection any more.
+    fn forget_connect(&mut self, network: &Network, socket: SocketId, key: u64) {
+        let place = (network.index.0, socket);
+        if let Some(waiters) = self.connects.get_mut(&place) {
+            waiters.retain(|&waiter| waiter != key);
+            if waiters.is_empty() {
+                self.connects.remove(&place);
+            }
         }
     }
 
@@ -472,13 +539,7 @@ impl Attendant<'_> {
             network, socket, ..
         } = &parked.waiting
         {
-            let place = (network.index.0, *socket);
-            if let Some(waiters) = self.connects.get_mut(&place) {
-                waiters.retain(|&waiter| waiter != key);
-                if waiters.is_empty() {
-                    self.connects.remove(&place);
-                }
-            }
+            self.forget_connect(network, *socket, key);
         }
         // Our duplicate's close does not remove it: the file lives on in the program.
         let _ = self.epoll.delete(&parked.a);

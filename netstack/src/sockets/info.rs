@@ -3,20 +3,20 @@
 
 use std::net::SocketAddr;
 use std::ops::Bound;
+use std::time::Instant;
 
 use super::address::{present, present_bound};
 use super::datagram::DatagramState;
 use super::names::*;
 use super::state::{Body, Socket, Traffic};
 use super::stream::Stream;
+use super::tcp_info::tcp_info;
 use super::{Family, Kind, OptionValue, SocketId, Sockets};
 use crate::errno::Errno;
 use crate::stack::{DatagramProtocol, PacketEnds, Stack, TcpState};
 
-/// Size of `struct tcp_info` (linux/tcp.h, Linux 6.18); programs with an older header ask for a prefix.
-const TCP_INFO_LEN: usize = 280;
 /// Maximum segment size before anything is known (RFC 9293 §3.7.1), bytes.
-const MSS_DEFAULT: usize = 536;
+pub(super) const MSS_DEFAULT: usize = 536;
 /// MTU of the loopback as IPv4 and IPv6 take it, bytes.
 const LOOPBACK_MTU: usize = 65_535;
 const LOOPBACK_MTU_V6: usize = 65_536;
@@ -181,17 +181,19 @@ pub(super) fn option_of_state(
     level: i32,
     name: i32,
     stack: &Stack,
-    mtu: usize,
+    now: Instant,
 ) -> Option<Result<OptionValue, Errno>> {
     let stream = matches!(socket.body, Body::Stream(_));
-    let mtu = if socket.peer().is_some_and(|peer| stack.is_local(peer.ip())) {
-        if socket.peer_is_v6() {
-            LOOPBACK_MTU_V6
-        } else {
-            LOOPBACK_MTU
+    let mtu = match socket.last_peer() {
+        Some(peer) if stack.is_local(peer.ip()) => {
+            if socket.peer_is_v6() {
+                LOOPBACK_MTU_V6
+            } else {
+                LOOPBACK_MTU
+            }
         }
-    } else {
-        mtu
+        Some(peer) => stack.path_mtu(now, peer.ip()),
+        None => 0,
     };
     let number = match (level, name) {
         (SOL_SOCKET, SO_TYPE) => match socket.kind() {
@@ -233,7 +235,7 @@ pub(super) fn option_of_state(
             return Some(Ok(OptionValue::bytes(id.0.to_ne_bytes().to_vec())));
         }
         (SOL_SOCKET, SO_PEERNAME) => {
-            let peer = socket.peer().ok_or(Errno::ENOTCONN);
+            let peer = socket.last_peer().ok_or(Errno::ENOTCONN);
             return Some(
                 peer.map(|peer| OptionValue::bytes(sockaddr(present(socket.family, peer)))),
             );
@@ -242,10 +244,32 @@ pub(super) fn option_of_state(
             if level == SOL_IPV6 && socket.family == Family::V4 {
                 return None;
             }
-            if socket.peer().is_none() {
+            if socket.last_peer().is_none() {
                 return Some(Err(Errno::ENOTCONN));
             }
             int(mtu)
+        }
+        // The kernel shows where the protocol's number would be on a raw socket.
+        (SOL_IP, IP_PROTOCOL) => i32::from(socket.held_port()),
+        (SOL_IPV6, IPV6_ADDRFORM) if socket.family == Family::V6 => {
+            if socket.peer().is_none() {
+                return Some(Err(Errno::ENOTCONN));
+            }
+            socket.family.number()
+        }
+        // struct ip6_mtuinfo: an empty address, and the MTU.
+        (SOL_IPV6, IPV6_PATHMTU) if socket.family == Family::V6 => {
+            if socket.last_peer().is_none() {
+                return Some(Err(Errno::ENOTCONN));
+            }
+            let mut info = vec![0; 28];
+            info.extend_from_slice(&int(mtu).to_ne_bytes());
+            return Some(Ok(OptionValue::bytes(info)));
+        }
+        (SOL_TCP, TCP_WINDOW_CLAMP)
+            if stream && socket.options.value(SOL_TCP, TCP_WINDOW_CLAMP) == 0 =>
+        {
+            int(socket.flow().map_or(0, |flow| stack.receive_capacity(flow)))
         }
         (SOL_TCP, TCP_MAXSEG) if stream => {
             match (socket.peer(), socket.options.value(SOL_TCP, TCP_MAXSEG)) {
@@ -254,14 +278,20 @@ pub(super) fn option_of_state(
                 (None, set) => set,
             }
         }
-        (SOL_TCP, TCP_INFO) if stream => return Some(Ok(tcp_info(socket, stack, mtu))),
+        (SOL_TCP, TCP_INFO) if stream => return Some(Ok(tcp_info(socket, stack, mtu, now))),
+        (SOL_TCP, TCP_SAVED_SYN) if stream => {
+            let saved = socket.flow().and_then(|flow| stack.saved_syn(flow));
+            return Some(Ok(OptionValue::bytes(
+                saved.map_or_else(Vec::new, <[u8]>::to_vec),
+            )));
+        }
         _ => return None,
     };
     Some(Ok(OptionValue::int(number)))
 }
 
 /// Largest segment, bytes: the MTU less the fixed headers, at most what TCP_MAXSEG asked for.
-fn segment(socket: &Socket, mtu: usize) -> usize {
+pub(super) fn segment(socket: &Socket, mtu: usize) -> usize {
     let headers = if socket.peer_is_v6() { 60 } else { 40 };
     let wanted = usize::try_from(socket.options.value(SOL_TCP, TCP_MAXSEG)).unwrap_or(0);
     let most = if mtu >= LOOPBACK_MTU {
@@ -273,42 +303,8 @@ fn segment(socket: &Socket, mtu: usize) -> usize {
     if wanted == 0 { most } else { most.min(wanted) }
 }
 
-/// `struct tcp_info` as far as it is known: the state, sizes, the queue; what the engine does not measure is zero.
-fn tcp_info(socket: &Socket, stack: &Stack, mtu: usize) -> OptionValue {
-    let mut info = vec![0_u8; TCP_INFO_LEN];
-    let Body::Stream(stream) = &socket.body else {
-        return OptionValue::bytes(info);
-    };
-    let mut put = |at: usize, value: usize| {
-        let value = u32::try_from(value).unwrap_or(u32::MAX);
-        info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-    };
-    let mss = if socket.peer().is_some() {
-        segment(socket, mtu)
-    } else {
-        MSS_DEFAULT
-    };
-    put(8, 1_000_000); // tcpi_rto, µs: the engine's least
-    put(16, mss); // tcpi_snd_mss
-    put(20, mss); // tcpi_rcv_mss
-    if let Some(flow) = socket.flow() {
-        put(24, stack.send_queue(flow).div_ceil(mss.max(1))); // tcpi_unacked, segments
-        put(60, mtu); // tcpi_pmtu
-        put(84, mss); // tcpi_advmss
-    }
-    put(76, 0x7fff_ffff); // tcpi_snd_ssthresh: none yet
-    put(80, 10); // tcpi_snd_cwnd: RFC 6928
-    put(88, 3); // tcpi_reordering
-    // TIME_WAIT is not of the socket any more: it is CLOSE to its program.
-    info[0] = match tcp_state(stream, stack) {
-        6 => 7,
-        state => state,
-    };
-    OptionValue::bytes(info)
-}
-
 /// The state as the kernel numbers it (net/tcp_states.h).
-fn tcp_state(stream: &Stream, stack: &Stack) -> u8 {
+pub(super) fn tcp_state(stream: &Stream, stack: &Stack) -> u8 {
     match stream {
         Stream::Idle | Stream::Failed => 7,
         Stream::Connecting { .. } => 2,

@@ -20,6 +20,7 @@ mod dns;
 mod errors;
 mod info;
 pub mod names;
+mod option_bytes;
 mod option_table;
 mod option_value;
 mod options;
@@ -27,6 +28,7 @@ mod ports;
 mod sending;
 mod state;
 mod stream;
+mod tcp_info;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -43,8 +45,8 @@ pub use self::stream::{Connect, Listen, Shutdown};
 
 use self::address::{AF_INET, AF_INET6, present_bound};
 use self::names::{
-    IP_RECVERR, IPV6_RECVERR, IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF,
-    SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, SOL_UDP, TCP_MAXSEG, UDP_CORK,
+    IP_RECVERR, IPV6_ADDRFORM, IPV6_RECVERR, IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT,
+    SO_SNDBUF, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, SOL_UDP, TCP_INQ, TCP_MAXSEG, UDP_CORK,
 };
 use self::options::Options;
 use self::ports::{Claim, Ports, Random, Transport};
@@ -57,8 +59,6 @@ use crate::stack::{
 
 /// Sockets of one network that programs may open; more: ENFILE. Incoming connections are bounded by the engine's flows.
 const SOCKETS_MAX: usize = 1 << 18;
-/// MTU assumed until [`Sockets::set_mtu`], bytes.
-const MTU: usize = 1_420;
 
 /// A socket of a program. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,7 +152,6 @@ pub enum SocketEvent {
 #[derive(Debug)]
 pub struct Sockets {
     stack: Stack,
-    mtu: usize,
     sockets: BTreeMap<SocketId, Socket>,
     flows: BTreeMap<FlowId, SocketId>,
     listeners: BTreeMap<ListenerId, SocketId>,
@@ -174,7 +173,6 @@ impl Sockets {
     pub const fn new(stack: Stack, seed: u64) -> Self {
         Self {
             stack,
-            mtu: MTU,
             sockets: BTreeMap::new(),
             flows: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -186,11 +184,6 @@ impl Sockets {
             deferred: VecDeque::new(),
             answered: BTreeSet::new(),
         }
-    }
-
-    /// The MTU shown by IP_MTU, TCP_MAXSEG and TCP_INFO, bytes: that of the stack.
-    pub const fn set_mtu(&mut self, mtu: usize) {
-        self.mtu = mtu;
     }
 
     /// The engine.
@@ -321,7 +314,10 @@ impl Sockets {
         value: &[u8],
     ) -> Result<(), Errno> {
         let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
-        socket.may_set(level, name)?;
+        socket.may_set(level, name, value)?;
+        if level == SOL_IPV6 && name == IPV6_ADDRFORM && socket.family == Family::V6 {
+            return socket.become_v4(value);
+        }
         if (level, name) == (SOL_TCP, TCP_MAXSEG) && socket.peer().is_some() {
             // It counts when a connection is made: one that exists keeps its size.
             return socket.options.clone().set(level, name, value);
@@ -344,7 +340,10 @@ impl Sockets {
             socket.binding.families = if only { Families::V6 } else { Families::Both };
         }
         let told = socket.options.tcp(socket.peer_is_v6());
-        if let Body::Stream(Stream::Listening { changed, listener }) = &mut socket.body {
+        if let Body::Stream(Stream::Listening {
+            changed, listener, ..
+        }) = &mut socket.body
+        {
             *changed = Some(now);
             self.stack.set_listener_options(*listener, &told);
         }
@@ -367,20 +366,52 @@ impl Sockets {
         outcome
     }
 
+    /// False: setsockopt(2) answers ENOPROTOOPT whatever the value is.
+    #[must_use]
+    pub fn may_be_set(&self, id: SocketId, level: i32, name: i32) -> bool {
+        self.sockets
+            .get(&id)
+            .is_some_and(|socket| socket.options.may_be_set(level, name))
+    }
+
+    /// Whether options of that level are this socket's.
+    #[must_use]
+    pub fn has_level(&self, id: SocketId, level: i32) -> bool {
+        self.sockets
+            .get(&id)
+            .is_some_and(|socket| socket.options.has_level(level))
+    }
+
     /// getsockopt(2); [`OptionValue::fit`] cuts it to the program's `optlen`. SO_ERROR takes the pending error away.
     ///
     /// # Errors
     /// ENOPROTOOPT, EOPNOTSUPP, ENOTCONN, EPERM … as Linux for that option.
     pub fn get_option(
         &mut self,
+        now: Instant,
         id: SocketId,
         level: i32,
         name: i32,
     ) -> Result<OptionValue, Errno> {
-        let (stack, mtu) = (&self.stack, self.mtu);
+        let stack = &self.stack;
         let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
-        info::option_of_state(socket, id, level, name, stack, mtu)
+        info::option_of_state(socket, id, level, name, stack, now)
             .unwrap_or_else(|| socket.options.get(level, name))
+    }
+
+    /// TCP_INQ: recvmsg(2) on this stream tells how much is left.
+    #[must_use]
+    pub fn tells_queue(&self, id: SocketId) -> bool {
+        self.sockets
+            .get(&id)
+            .is_some_and(|socket| socket.options.is_on(SOL_TCP, TCP_INQ))
+    }
+
+    /// TCP_SAVED_SYN has been read: it is given once.
+    pub fn forget_saved_syn(&mut self, id: SocketId) {
+        if let Some(flow) = self.flow(id) {
+            self.stack.forget_saved_syn(flow);
+        }
     }
 
     /// Makes `errno` the pending error (SO_ERROR) of a socket.

@@ -173,13 +173,7 @@ pub(super) static TABLE: &[Row] = &[
     ),
     // Completions would be due on the error queue.
     row(SOL_SOCKET, SO_ZEROCOPY, Any, 0, OnlyZero(Errno::EOPNOTSUPP)),
-    row(
-        SOL_SOCKET,
-        SO_BINDTOIFINDEX,
-        Any,
-        0,
-        Range(0, 2, Errno::ENODEV),
-    ),
+    row(SOL_SOCKET, SO_BINDTOIFINDEX, Any, 0, Ignored), // see set()
     row(SOL_SOCKET, SO_TIMESTAMP_NEW, Any, 0, Flag),
     row(SOL_SOCKET, SO_TIMESTAMPNS_NEW, Any, 0, Flag),
     row(
@@ -197,9 +191,25 @@ pub(super) static TABLE: &[Row] = &[
         OnlyZero(Errno::EPERM),
     ),
     row(SOL_SOCKET, SO_BUF_LOCK, Any, 0, Range(0, 3, INVALID)),
-    row(SOL_SOCKET, SO_TXREHASH, Stream, 1, Range(0, 1, INVALID)),
+    row(SOL_SOCKET, SO_TXREHASH, Stream, 1, RangeOrDefault(0, 1)),
+    row(
+        SOL_SOCKET,
+        SO_TXREHASH,
+        Datagram,
+        0,
+        Absent(Errno::EOPNOTSUPP),
+    ),
+    row(SOL_SOCKET, SO_RCVMARK, Any, 0, Flag),
     row(SOL_SOCKET, SO_PASSPIDFD, Any, 0, Absent(Errno::EOPNOTSUPP)),
-    row(SOL_SOCKET, SO_PEERPIDFD, Any, 0, Absent(Errno::ENODATA)),
+    row(
+        SOL_SOCKET,
+        SO_PEERPIDFD,
+        Any,
+        0,
+        ReadOnly(Errno::ENOPROTOOPT),
+    ), // see get()
+    row(SOL_SOCKET, SO_RCVPRIORITY, Any, 0, Flag),
+    row(SOL_SOCKET, SO_PASSRIGHTS, Any, 0, Absent(Errno::EOPNOTSUPP)),
     row(SOL_TCP, TCP_NODELAY, Stream, 0, Flag),
     row(SOL_TCP, TCP_MAXSEG, Stream, 0, Ignored), // see set()
     row(SOL_TCP, TCP_CORK, Stream, 0, Flag),
@@ -260,9 +270,15 @@ pub(super) static TABLE: &[Row] = &[
         0,
         Range(0, 1, INVALID),
     ),
-    // Control messages with the queue length are not made on native reads.
-    row(SOL_TCP, TCP_INQ, Stream, 0, OnlyZero(Errno::ENOPROTOOPT)),
-    row(SOL_TCP, TCP_TX_DELAY, Stream, 0, OnlyZero(INVALID)),
+    row(SOL_TCP, TCP_INQ, Stream, 0, Range(0, 1, INVALID)),
+    // Without effect, as on an interface without the fq queue.
+    row(
+        SOL_TCP,
+        TCP_TX_DELAY,
+        Stream,
+        0,
+        Range(0, 0x0fff_ffff, INVALID),
+    ),
     row(SOL_UDP, UDP_CORK, Datagram, 0, Flag),
     row(SOL_UDP, UDP_NO_CHECK6_TX, Datagram, 0, Flag),
     row(SOL_UDP, UDP_NO_CHECK6_RX, Datagram, 0, Flag),
@@ -291,6 +307,13 @@ pub(super) static TABLE: &[Row] = &[
         RangeOrDefault(0, 255),
     ),
     row(SOL_IPV6, IPV6_MULTICAST_LOOP, Any, 1, Range(0, 1, INVALID)),
+    row(
+        SOL_IPV6,
+        IPV6_ROUTER_ALERT,
+        Any,
+        0,
+        Refused(Errno::ENOPROTOOPT),
+    ),
     row(SOL_IPV6, IPV6_MTU_DISCOVER, Any, 1, Range(0, 5, INVALID)),
     row(SOL_IPV6, IPV6_RECVERR, Any, 0, Flag),
     row(SOL_IPV6, IPV6_V6ONLY, Any, 0, Flag),
@@ -320,6 +343,7 @@ pub(super) static TABLE: &[Row] = &[
         0,
         OnlyZero(Errno::EADDRNOTAVAIL),
     ),
+    row(SOL_IPV6, IPV6_RECVFRAGSIZE, Any, 0, Flag),
     row(SOL_IPV6, IPV6_FREEBIND, Any, 0, Flag),
     // Below 8 the kernel takes 8, above 65,535 that; see set().
     row(SOL_UDPLITE, UDPLITE_SEND_CSCOV, Datagram, 0, Ignored),

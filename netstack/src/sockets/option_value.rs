@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What getsockopt(2) answers.
 
-use super::names::{SO_BINDTODEVICE, SO_COOKIE, SOL_IP, SOL_SOCKET};
+use super::names::{
+    IPV6_PATHMTU, SO_BINDTODEVICE, SO_COOKIE, SO_PEERNAME, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP,
+    TCP_SAVED_SYN,
+};
 use crate::errno::Errno;
 
 /// The value of an option as getsockopt(2) would copy it out.
@@ -25,6 +28,16 @@ impl OptionValue {
         &self.0
     }
 
+    /// Adds to a 32-bit number in it: what the driver knows beside the model. Out of its bounds: nothing.
+    pub fn add_u32(&mut self, at: usize, more: u32) {
+        if let Some(field) = self.0.get_mut(at..at + 4)
+            && let Ok(bytes) = <[u8; 4]>::try_from(&*field)
+        {
+            let sum = u32::from_ne_bytes(bytes).saturating_add(more);
+            field.copy_from_slice(&sum.to_ne_bytes());
+        }
+    }
+
     /// The `int` in it, if it is one.
     #[must_use]
     pub fn as_int(&self) -> Option<i32> {
@@ -34,16 +47,24 @@ impl OptionValue {
     /// What is copied to a program that gave room for `optlen` bytes; the length of the slice is the new `optlen`.
     ///
     /// Linux truncates silently. Options of level SOL_IP that fit one byte are written as one byte to a short buffer; names of
-    /// devices, cookies and socket names are not truncated.
+    /// devices and cookies are not truncated, a peer's name is not asked for in more bytes than it has.
     ///
     /// # Errors
     /// EINVAL: `optlen` negative, or too short for an option that is not truncated.
     pub fn fit(&self, level: i32, name: i32, optlen: i32) -> Result<&[u8], Errno> {
-        let room = usize::try_from(optlen).map_err(|_| Errno::EINVAL)?;
+        let room = match usize::try_from(optlen) {
+            Ok(room) => room,
+            // That level takes it as unsigned.
+            Err(_) if level == SOL_IPV6 => self.0.len(),
+            Err(_) => return Err(Errno::EINVAL),
+        };
         let whole = match (level, name) {
             // IFNAMSIZ whatever the name's length.
             (SOL_SOCKET, SO_BINDTODEVICE) => !self.0.is_empty() && room < 16,
-            (SOL_SOCKET, SO_COOKIE) => room < self.0.len(),
+            (SOL_SOCKET, SO_PEERNAME) => room > self.0.len(),
+            (SOL_SOCKET, SO_COOKIE) | (SOL_IPV6, IPV6_PATHMTU) | (SOL_TCP, TCP_SAVED_SYN) => {
+                room < self.0.len()
+            }
             _ => false,
         };
         if whole {

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::names::*;
+use super::option_bytes::Bytes;
 use super::option_table::Rule::{
     Absent, Flag, Ignored, LowWater, OnlyZero, Range, RangeOrDefault, ReadOnly, Refused,
 };
@@ -32,8 +33,6 @@ const PREFER_TEMPORARY: i32 = 0x1 | 0x2 | 0x100;
 const PREFER_HOME: i32 = 0x4 | 0x400;
 const PREFER_CGA: i32 = 0x8 | 0x800;
 const PREFER_DEFAULT: i32 = 0x100 | 0x400;
-/// struct tcp_md5sig, bytes.
-const MD5SIG_LEN: usize = 216;
 /// Longest interval between retransmissions that TCP_DEFER_ACCEPT counts with, seconds (TCP_RTO_MAX).
 const RTO_MAX: i32 = 120;
 
@@ -48,7 +47,7 @@ pub(crate) struct Options {
     ints: BTreeMap<(i32, i32), i32>,
     /// SO_LINGER: l_onoff, l_linger.
     linger: (i32, i32),
-    /// SO_BINDTODEVICE, index into [`INTERFACES`].
+    /// SO_BINDTODEVICE, SO_BINDTOIFINDEX: index into [`INTERFACES`], or of one that there is not.
     device: Option<usize>,
     /// SO_MAX_PACING_RATE, bytes per second. Stored without effect.
     pacing: u64,
@@ -58,10 +57,12 @@ pub(crate) struct Options {
     multicast_v4: Ipv4Addr,
     /// Groups joined; without effect on what arrives.
     groups: BTreeSet<IpAddr>,
+    /// Those of `option_bytes.rs`.
+    bytes: Bytes,
 }
 
 impl Options {
-    pub(crate) const fn new(kind: Kind, family: Family) -> Self {
+    pub(crate) fn new(kind: Kind, family: Family) -> Self {
         Self {
             kind,
             family,
@@ -73,11 +74,12 @@ impl Options {
             port_range: (0, 0),
             multicast_v4: Ipv4Addr::UNSPECIFIED,
             groups: BTreeSet::new(),
+            bytes: Bytes::default(),
         }
     }
 
     /// As [`Self::new`], for a datagram socket of that protocol.
-    pub(crate) const fn of(kind: Kind, family: Family, protocol: DatagramProtocol) -> Self {
+    pub(crate) fn of(kind: Kind, family: Family, protocol: DatagramProtocol) -> Self {
         let mut options = Self::new(kind, family);
         options.protocol = protocol;
         options
@@ -107,6 +109,11 @@ impl Options {
             fragment: cut && !whole,
             coverage: u16::try_from(coverage).unwrap_or(0),
         }
+    }
+
+    /// The socket is one of AF_INET from now on.
+    pub(crate) const fn become_v4(&mut self) {
+        self.family = Family::V4;
     }
 
     pub(crate) const fn kind(&self) -> Kind {
@@ -174,6 +181,21 @@ impl Options {
         u8::try_from(value).unwrap_or(64).max(1)
     }
 
+    /// IP_MINTTL or IPV6_MINHOPCOUNT for packets of that family.
+    fn least_hops(&self, v6: bool) -> u8 {
+        let value = if v6 {
+            self.value(SOL_IPV6, IPV6_MINHOPCOUNT)
+        } else {
+            self.value(SOL_IP, IP_MINTTL)
+        };
+        u8::try_from(value).unwrap_or(0)
+    }
+
+    /// SO_MAX_PACING_RATE, bytes per second.
+    pub(crate) const fn pacing(&self) -> u64 {
+        self.pacing
+    }
+
     /// What the engine is told for a flow of that family.
     pub(crate) fn tcp(&self, v6: bool) -> TcpOptions {
         let seconds =
@@ -201,6 +223,17 @@ impl Options {
             connect_timeout: user_timeout.map_or(syn, |limit| limit.min(syn)),
             send_buffer: self.set_buffer(SO_SNDBUF),
             receive_buffer: self.window(),
+            segment: u16::try_from(self.value(SOL_TCP, TCP_MAXSEG))
+                .ok()
+                .filter(|bytes| *bytes > 0),
+            least_hops: self.least_hops(v6),
+            defer: self
+                .is_on(SOL_TCP, TCP_DEFER_ACCEPT)
+                .then(|| seconds(TCP_DEFER_ACCEPT)),
+            save_syn: self.is_on(SOL_TCP, TCP_SAVE_SYN),
+            fin_wait: Duration::from_secs(
+                u64::try_from(self.value(SOL_TCP, TCP_LINGER2)).unwrap_or(0),
+            ),
         }
     }
 
@@ -259,9 +292,15 @@ impl Options {
             {
                 return Err(Errno::EINVAL);
             }
-            (SOL_TCP, TCP_MD5SIG | TCP_MD5SIG_EXT) if value.len() < MD5SIG_LEN => {
-                return Err(Errno::EINVAL);
-            }
+            _ => {}
+        }
+        if (level, name) == (SOL_IPV6, IPV6_ROUTER_ALERT) && value.len() < 4 {
+            return Err(Errno::EINVAL);
+        }
+        if let Some(done) = self.bytes.set(self.kind, level, name, value) {
+            return done;
+        }
+        match (level, name) {
             (SOL_TCP, TCP_THIN_DUPACK) => {
                 return match int_at(value, 0)? {
                     0 | 1 => Ok(()),
@@ -284,6 +323,15 @@ impl Options {
                 return Ok(());
             }
             (SOL_SOCKET, SO_BINDTODEVICE) => return self.bind_to_device(value),
+            (SOL_SOCKET, SO_BINDTOIFINDEX) => {
+                let index = int_at(value, 0)?;
+                if self.device.is_some() {
+                    return Err(Errno::EPERM);
+                }
+                let index = usize::try_from(index).map_err(|_| Errno::EINVAL)?;
+                self.device = index.checked_sub(1);
+                return Ok(());
+            }
             (SOL_SOCKET, SO_MAX_PACING_RATE) => {
                 let rate = int_at(value, 0)?;
                 self.pacing = match value.get(..8).and_then(|bytes| bytes.try_into().ok()) {
@@ -329,13 +377,6 @@ impl Options {
                     Errno::ENOENT
                 });
             }
-            (SOL_IP, IP_OPTIONS) => {
-                return if value.is_empty() {
-                    Ok(())
-                } else {
-                    Err(Errno::EINVAL)
-                };
-            }
             (SOL_IP, IP_LOCAL_PORT_RANGE) => return self.set_port_range(value),
             (SOL_IP, IP_MULTICAST_IF) => return self.set_multicast_interface(value),
             (SOL_IP, IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP) => {
@@ -377,17 +418,13 @@ impl Options {
             (SOL_SOCKET, SO_LOCK_FILTER) if self.is_on(level, name) && int_at(value, 0)? == 0 => {
                 return Err(Errno::EPERM);
             }
-            // ipv6(7): headers of every packet are for privileged programs; a routing header has a form of its own.
-            (SOL_IPV6, IPV6_HOPOPTS | IPV6_RTHDRDSTOPTS | IPV6_DSTOPTS) => {
-                return Err(Errno::EPERM);
-            }
-            (SOL_IPV6, IPV6_RTHDR | IPV6_PKTINFO) => return Err(Errno::EINVAL),
             // What is too short for a number is 0.
-            (SOL_IPV6, IPV6_AUTOFLOWLABEL) if value.len() < 4 => {
+            (SOL_IPV6, IPV6_AUTOFLOWLABEL | IPV6_DONTFRAG | IPV6_RECVFRAGSIZE)
+                if value.len() < 4 =>
+            {
                 self.ints.insert((level, name), 0);
                 return Ok(());
             }
-            (SOL_IPV6, IPV6_PKTOPTIONS) => return Ok(()),
             (SOL_IPV6, IPV6_ADDR_PREFERENCES) => return self.set_preferences(value),
             _ => {}
         }
@@ -419,7 +456,7 @@ impl Options {
                 0 => 0,
                 _ => number.clamp(8, 65_535),
             },
-            (SOL_TCP, TCP_WINDOW_CLAMP) if number == 0 => 0,
+            (SOL_TCP, TCP_WINDOW_CLAMP) if number == 0 => 0, // of a closed socket; see may_set()
             (SOL_TCP, TCP_WINDOW_CLAMP) => number.max(RCVBUF_MIN / 2),
             _ => match row.rule {
                 Flag => i32::from(number != 0),
@@ -443,6 +480,13 @@ impl Options {
         Ok(())
     }
 
+    /// False: setsockopt(2) answers ENOPROTOOPT before it looks at the value.
+    pub(crate) fn may_be_set(&self, level: i32, name: i32) -> bool {
+        self.has_level(level)
+            && (find(self.kind, level, name).is_some()
+                || self.clone().set(level, name, &[0; 4]) != Err(Errno::ENOPROTOOPT))
+    }
+
     /// getsockopt(2), apart from what depends on the state of the socket.
     ///
     /// # Errors
@@ -454,18 +498,20 @@ impl Options {
                 Family::V6 => Errno::ENOPROTOOPT,
             });
         }
+        if let Some(value) = self.bytes.get(self.kind, level, name) {
+            return value;
+        }
         let value = match (level, name) {
             (SOL_SOCKET, SO_LINGER) => OptionValue::bytes(ints(&[self.linger.0, self.linger.1])),
             (SOL_SOCKET, SO_BINDTODEVICE) => {
                 OptionValue::bytes(self.device.map_or_else(Vec::new, |index| {
-                    let mut name = INTERFACES[index].as_bytes().to_vec();
-                    name.push(0);
-                    name
+                    let name = INTERFACES.get(index).map_or("", |name| name);
+                    format!("{name}\0").into_bytes()
                 }))
             }
             (SOL_SOCKET, SO_BINDTOIFINDEX) => OptionValue::int(match self.device {
                 Some(index) => i32::try_from(index).map_or(0, |index| index + 1),
-                None => self.value(level, name),
+                None => 0,
             }),
             (SOL_SOCKET, SO_MAX_PACING_RATE) => {
                 OptionValue::bytes(self.pacing.to_ne_bytes().to_vec())
@@ -480,7 +526,7 @@ impl Options {
             }
             // Credentials exist on AF_UNIX only: pid 0, uid and gid -1.
             (SOL_SOCKET, SO_PEERCRED) => OptionValue::bytes(ints(&[0, -1, -1])),
-            (SOL_SOCKET, SO_PEERGROUPS) => return Err(Errno::ENODATA),
+            (SOL_SOCKET, SO_PEERGROUPS | SO_PEERPIDFD) => return Err(Errno::ENODATA),
             (SOL_SOCKET, SO_ATTACH_FILTER) => OptionValue::bytes(Vec::new()),
             (SOL_TCP, TCP_CONGESTION) => {
                 OptionValue::bytes(b"cubic\0\0\0\0\0\0\0\0\0\0\0".to_vec())
@@ -497,14 +543,6 @@ impl Options {
                 OptionValue::int(0)
             }
             (SOL_IPV6, IPV6_ADDR_PREFERENCES) => OptionValue::int(self.preferences()),
-            (SOL_IPV6, IPV6_HOPOPTS | IPV6_RTHDRDSTOPTS | IPV6_RTHDR | IPV6_DSTOPTS) => {
-                OptionValue::bytes(Vec::new())
-            }
-            (SOL_IPV6, IPV6_PKTOPTIONS) if self.kind == Kind::Stream => {
-                OptionValue::bytes(Vec::new())
-            }
-            (SOL_TCP, TCP_ULP | TCP_SAVED_SYN | TCP_FASTOPEN_KEY | TCP_CC_INFO)
-            | (SOL_IP, IP_OPTIONS) => OptionValue::bytes(Vec::new()),
             (SOL_IP, IP_LOCAL_PORT_RANGE) => {
                 let (low, high) = self.port_range;
                 OptionValue::bytes(
@@ -532,7 +570,7 @@ impl Options {
         Ok(value)
     }
 
-    fn has_level(&self, level: i32) -> bool {
+    pub(crate) fn has_level(&self, level: i32) -> bool {
         match level {
             SOL_SOCKET | SOL_IP => true,
             SOL_TCP => self.kind == Kind::Stream,
@@ -683,7 +721,7 @@ fn number(level: i32, value: &[u8], empty: bool) -> Result<i32, Errno> {
     }
 }
 
-fn int_at(value: &[u8], at: usize) -> Result<i32, Errno> {
+pub(super) fn int_at(value: &[u8], at: usize) -> Result<i32, Errno> {
     let bytes = value
         .get(at..at + 4)
         .and_then(|bytes| bytes.try_into().ok());

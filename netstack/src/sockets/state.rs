@@ -202,22 +202,46 @@ impl Socket {
     }
 
     /// Options whose setting depends on what the socket is doing.
-    pub(crate) const fn may_set(&self, level: i32, name: i32) -> Result<(), Errno> {
+    pub(crate) fn may_set(&self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
         let connected = matches!(
             self.body,
-            Body::Stream(Stream::Connecting { .. } | Stream::Connected { .. })
+            Body::Stream(Stream::Connecting { .. } | Stream::Connected { live: true, .. })
         );
-        let bound = self.binding.port != 0 || self.binding.ip_locked;
+        let stream = matches!(self.body, Body::Stream(_));
+        let listening = matches!(self.body, Body::Stream(Stream::Listening { .. }));
+        let bound = self.held_port() != 0 || self.binding.ip_locked;
         let refused = match (level, name) {
             // ipv6(7): only before bind. tcp(7): only before connect; IP_BIND_ADDRESS_NO_PORT has no such rule.
             (SOL_IPV6, IPV6_V6ONLY) => bound && matches!(self.family, Family::V6),
             (SOL_TCP, TCP_FASTOPEN) => connected,
-            (SOL_TCP, TCP_FASTOPEN_CONNECT) => {
-                connected || matches!(self.body, Body::Stream(Stream::Listening { .. }))
+            (SOL_TCP, TCP_FASTOPEN_CONNECT) => connected || listening,
+            (SOL_TCP, TCP_FASTOPEN_NO_COOKIE) => connected,
+            (SOL_TCP, TCP_WINDOW_CLAMP) => {
+                (connected || listening) && value.get(..4) == Some(&[0; 4])
             }
+            // A sequence number of one that is closed may be set under repair.
+            (SOL_TCP, TCP_QUEUE_SEQ) => stream && (value.len() < 4 || !connected && !listening),
             _ => false,
         };
         if refused { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
+    /// IPV6_ADDRFORM: a socket that is connected to a v4-mapped address becomes one of AF_INET (ipv6(7)).
+    ///
+    /// # Errors
+    /// EINVAL: not to AF_INET. ENOTCONN: not connected. EADDRNOTAVAIL: to an IPv6 address, or IPV6_V6ONLY.
+    pub(crate) fn become_v4(&mut self, value: &[u8]) -> Result<(), Errno> {
+        const AF_INET: [u8; 4] = 2_i32.to_ne_bytes();
+        if value.get(..4) != Some(&AF_INET) {
+            return Err(Errno::EINVAL);
+        }
+        let peer = self.peer().ok_or(Errno::ENOTCONN)?;
+        if peer.is_ipv6() || self.v6_only() {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        self.family = Family::V4;
+        self.options.become_v4();
+        Ok(())
     }
 
     /// The flow the engine still has for this socket.
@@ -239,6 +263,22 @@ impl Socket {
             Body::Stream(_) => None,
             // A UDP socket connected to port 0 has no peer to show.
             Body::Datagram(datagram) => datagram.peer.filter(|peer| peer.port() != 0),
+        }
+    }
+
+    /// The peer of the last connection, canonical, though it may be over.
+    pub(crate) fn last_peer(&self) -> Option<SocketAddr> {
+        match &self.body {
+            Body::Stream(Stream::Connected { peer, .. }) => Some(*peer),
+            Body::Stream(_) | Body::Datagram(_) => self.peer(),
+        }
+    }
+
+    /// The local port as far as it is held: with a connection that is over goes one that bind(2) did not name.
+    pub(crate) const fn held_port(&self) -> u16 {
+        match &self.body {
+            Body::Stream(Stream::Connected { live: false, .. }) if !self.binding.port_locked => 0,
+            Body::Stream(_) | Body::Datagram(_) => self.binding.port,
         }
     }
 

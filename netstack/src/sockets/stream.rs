@@ -54,6 +54,8 @@ pub(crate) enum Stream {
         listener: ListenerId,
         /// When an option was set after listen(2): half-open connections have the earlier ones.
         changed: Option<Instant>,
+        /// What listen(2) asked for, at most net.core.somaxconn.
+        backlog: usize,
     },
 }
 
@@ -112,15 +114,20 @@ impl Sockets {
             return Err(Errno::EOPNOTSUPP.into());
         };
         // Negative is a very large unsigned number; Linux accepts one connection more than the backlog.
-        let backlog = usize::try_from(backlog)
+        let asked = usize::try_from(backlog)
             .unwrap_or(BACKLOG_MAX)
-            .min(BACKLOG_MAX)
-            + 1;
+            .min(BACKLOG_MAX);
+        let backlog = asked + 1;
         match stream {
             Stream::Idle => {}
             Stream::Listening { listener, .. } => {
                 let listener = *listener;
                 self.stack.set_backlog(listener, backlog);
+                if let Some(Body::Stream(Stream::Listening { backlog, .. })) =
+                    self.sockets.get_mut(&id).map(|socket| &mut socket.body)
+                {
+                    *backlog = asked;
+                }
                 return Ok(Listen::Updated(listener));
             }
             Stream::Connecting { .. } | Stream::Failed | Stream::Connected { .. } => {
@@ -150,6 +157,7 @@ impl Sockets {
             Stream::Listening {
                 listener,
                 changed: None,
+                backlog: asked,
             },
             binding,
         );

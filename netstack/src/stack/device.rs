@@ -29,6 +29,17 @@ pub(super) struct Sent {
     pub(super) bytes: usize,
     pub(super) packets: u64,
     pub(super) segment: Option<wire::Segment>,
+    /// Of a SYN.
+    pub(super) syn: Option<wire::SynOptions>,
+}
+
+/// What is written into a flow's segments after smoltcp.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Sequence number behind the flow's urgent byte.
+    pub(super) urgent: Option<u32>,
+    /// Largest maximum segment size that a SYN may tell (TCP_MAXSEG), bytes.
+    pub(super) most: Option<u16>,
 }
 
 /// One use of an interface.
@@ -36,8 +47,7 @@ pub(super) struct Port<'r, 'p> {
     packet: Option<&'r [u8]>,
     out: Out<'p>,
     link: Link,
-    /// Sequence number behind the flow's urgent byte.
-    urgent: Option<u32>,
+    marks: Marks,
     sent: Sent,
 }
 
@@ -47,14 +57,14 @@ impl<'r, 'p> Port<'r, 'p> {
             packet,
             out,
             link,
-            urgent: None,
+            marks: Marks::default(),
             sent: Sent::default(),
         }
     }
 
-    /// The same for a flow with an urgent byte.
-    pub(super) fn with_urgent(mut self, urgent: Option<u32>) -> Self {
-        self.urgent = urgent;
+    /// The same for a flow whose segments smoltcp does not write as they are to be.
+    pub(super) fn with_marks(mut self, marks: Marks) -> Self {
+        self.marks = marks;
         self
     }
 
@@ -81,7 +91,7 @@ impl Device for Port<'_, '_> {
             Tx {
                 out,
                 sent: &mut self.sent,
-                urgent: self.urgent,
+                marks: self.marks,
                 checksums: self.link.checksums,
             },
         ))
@@ -96,7 +106,7 @@ impl Device for Port<'_, '_> {
         room.then_some(Tx {
             out,
             sent: &mut self.sent,
-            urgent: self.urgent,
+            marks: self.marks,
             checksums: self.link.checksums,
         })
     }
@@ -128,7 +138,7 @@ impl RxToken for Rx<'_> {
 pub(super) struct Tx<'a> {
     out: &'a mut dyn Emit,
     sent: &'a mut Sent,
-    urgent: Option<u32>,
+    marks: Marks,
     checksums: bool,
 }
 
@@ -139,8 +149,16 @@ impl TxToken for Tx<'_> {
         self.sent.bytes += len;
         self.sent.packets += 1;
         self.sent.segment = wire::Segment::of_plain_packet(buffer);
-        if let (Some(behind), Some(segment)) = (self.urgent, self.sent.segment)
-            && !segment.syn()
+        self.sent.syn = None;
+        let Some(segment) = self.sent.segment else {
+            return result;
+        };
+        if segment.syn() {
+            if let Some(most) = self.marks.most {
+                wire::limit_mss(buffer, most, self.checksums);
+            }
+            self.sent.syn = wire::syn_options(buffer);
+        } else if let Some(behind) = self.marks.urgent
             && !segment.rst()
             && let Some(pointer) = urgent::pointer(segment.seq, behind)
         {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 
+use super::device;
+use super::figures::Figures;
 use super::interface::Path;
 use super::urgent::Urgent;
 use super::{Failure, FlowId, ListenerId, TcpOptions, TcpState};
@@ -14,12 +16,12 @@ use super::{Failure, FlowId, ListenerId, TcpOptions, TcpState};
 const DATA_TIMEOUT: Duration = Duration::from_secs(924);
 /// The same without an owner (Linux: tcp_orphan_retries, about 8 tries).
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(100);
-/// How long an orphan waits for the peer's FIN (Linux: tcp_fin_timeout).
-const FIN_WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest duration of an option: more would overflow clocks.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Smallest window, bytes: a segment of the smallest path fits (RFC 9293 §3.7.1).
 const SMALLEST_WINDOW: usize = 1_152;
+/// Smallest segment that may be asked for (Linux: TCP_MIN_MSS), bytes.
+const SMALLEST_SEGMENT: u16 = 88;
 /// smoltcp's acknowledgement delay.
 const ACK_DELAY: Duration = Duration::from_millis(10);
 
@@ -40,6 +42,11 @@ impl TcpOptions {
             connect_timeout: self.connect_timeout.min(LONGEST),
             send_buffer: self.send_buffer.map(|bytes| bytes.max(1)),
             receive_buffer: self.receive_buffer.map(|bytes| bytes.max(SMALLEST_WINDOW)),
+            segment: self.segment.map(|bytes| bytes.max(SMALLEST_SEGMENT)),
+            least_hops: self.least_hops,
+            defer: self.defer.map(|limit| limit.min(LONGEST)),
+            save_syn: self.save_syn,
+            fin_wait: self.fin_wait.min(LONGEST),
         }
     }
 }
@@ -120,7 +127,7 @@ pub(super) enum Stage {
     HalfOpen {
         /// Whose backlog it counts against.
         listener: ListenerId,
-        /// When it is forgotten.
+        /// When it is forgotten; once the handshake is over, announced.
         deadline: Instant,
     },
     /// Established; the caller owns it.
@@ -199,6 +206,10 @@ pub(super) struct Flow {
     stalled: Option<Instant>,
     /// Urgent data of both directions.
     pub(super) urgent: Urgent,
+    /// What TCP_INFO tells.
+    pub(super) figures: Figures,
+    /// TCP_SAVE_SYN: IP and TCP header of the SYN that opened it.
+    pub(super) saved_syn: Option<Box<[u8]>>,
 }
 
 /// What a flow's deadlines ask for.
@@ -249,6 +260,8 @@ impl Flow {
             acked: 0,
             stalled: None,
             urgent: Urgent::default(),
+            figures: Figures::new(now),
+            saved_syn: None,
         }
     }
 
@@ -351,6 +364,24 @@ impl Flow {
         }
     }
 
+    /// What smoltcp does not write into its segments.
+    pub(super) fn wire_marks(&self) -> device::Marks {
+        device::Marks {
+            urgent: self.urgent.outgoing(),
+            most: self.options.segment,
+        }
+    }
+
+    /// Keepalive probes that are not answered.
+    pub(super) fn probes(&self) -> u32 {
+        self.probes
+    }
+
+    /// See [`Figures::progress`].
+    pub(super) fn progress(&self) -> (u64, u64) {
+        self.figures.progress()
+    }
+
     /// Bytes given to the ring so far.
     pub(super) fn queued(&self) -> u64 {
         self.queued
@@ -387,7 +418,7 @@ impl Flow {
             // Without an owner only progress counts: a peer must not hold the rings with a closed window.
             Stage::Orphan { waiting } => earliest(
                 self.stalled.map(|since| since + ORPHAN_TIMEOUT),
-                waiting.map(|since| since + FIN_WAIT_TIMEOUT),
+                waiting.map(|since| since + self.options.fin_wait),
             ),
             Stage::Ended { .. } => None,
         }

@@ -9,7 +9,7 @@ use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::time::Instant as Micros;
 use smoltcp::wire::HardwareAddress;
 
-use super::device::{Link, Out, Port, Sent};
+use super::device::{Link, Marks, Out, Port, Sent};
 
 /// MTUs that path MTU discovery falls back to, descending: IPv6 minimum (RFC 8200 §5), then IPv4 (RFC 791, RFC 1191 §7).
 const LOWER_MTUS: [usize; 3] = [1280, 1006, 576];
@@ -91,18 +91,18 @@ impl Interfaces {
         classes.find(|class| *class < mtu).unwrap_or(smallest)
     }
 
-    /// Lets smoltcp send at most one packet of `set`. `urgent`: the sequence number behind its urgent byte.
+    /// Lets smoltcp send at most one packet of `set`.
     pub(super) fn egress(
         &mut self,
         now: Instant,
         path: Path,
         set: &mut SocketSet<'static>,
-        urgent: Option<u32>,
+        marks: Marks,
         out: Out<'_>,
     ) -> Result<Sent, Panicked> {
         let micros = self.micros(now);
         let (link, interface) = self.at(path);
-        let mut port = Port::new(*link, None, out).with_urgent(urgent);
+        let mut port = Port::new(*link, None, out).with_marks(marks);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             interface.poll_egress(micros, &mut port, set)
         }));
@@ -137,12 +137,13 @@ impl Interfaces {
         set: &mut SocketSet<'static>,
         packet: &[u8],
         isn: u32,
+        marks: Marks,
         out: Out<'_>,
     ) -> Result<Sent, Panicked> {
         let micros = self.micros(now);
         let link = self.at(path).0;
         let mut once = interface(link, seed_for(isn));
-        let mut port = Port::new(link, Some(packet), out);
+        let mut port = Port::new(link, Some(packet), out).with_marks(marks);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             once.poll_ingress_single(micros, &mut port, set)
         }));
@@ -285,7 +286,13 @@ mod tests {
                 .unwrap();
             let mut queue = Queue::new(10_000);
             let sent = interfaces
-                .egress(now, path, endpoint.set_mut(), None, Out::Queue(&mut queue))
+                .egress(
+                    now,
+                    path,
+                    endpoint.set_mut(),
+                    Marks::default(),
+                    Out::Queue(&mut queue),
+                )
                 .unwrap();
             assert_eq!(sent.segment.unwrap().seq, isn);
         }

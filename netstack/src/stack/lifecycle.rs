@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use smoltcp::socket::tcp::State;
 
-use super::device::Out;
+use super::device::{Marks, Out};
 use super::flow::{Due, Endpoint, Flow, Stage, Tuple, fin_received};
 use super::interface::Path;
 use super::listener::Admission;
-use super::urgent::Urgent;
-use super::wire::{IpPacket, Segment};
+use super::wire::{self, IpPacket, Segment, SynOptions};
 use super::{Event, Failure, FlowId, ListenerId, Stack};
 
 /// How long a SYN|ACK is repeated (Linux: tcp_synack_retries = 5).
@@ -37,6 +36,9 @@ impl Stack {
             return;
         };
         let options = listener.options.clone();
+        if IpPacket::parse(packet).is_none_or(|ip| ip.hop_limit < options.least_hops) {
+            return;
+        }
         let admission = listener.admission(now);
         if admission == Admission::Drop || self.flows.len() >= limit - limit / RESERVED_SHARE {
             self.counters.syns_dropped += 1;
@@ -55,14 +57,23 @@ impl Stack {
             self.pool.give(endpoint);
             return;
         }
-        if self
-            .interfaces
-            .ingress_syn(now, path, endpoint.set_mut(), packet, isn, out)
-            .is_err()
-        {
+        let marks = Marks {
+            urgent: None,
+            most: options.segment,
+        };
+        let limited = options.segment.map(|most| {
+            let mut limited = packet.to_vec();
+            wire::limit_mss(&mut limited, most, false);
+            limited
+        });
+        let given = limited.as_deref().unwrap_or(packet);
+        let Ok(answer) =
+            self.interfaces
+                .ingress_syn(now, path, endpoint.set_mut(), given, isn, marks, out)
+        else {
             self.counters.panics += 1;
             return;
-        }
+        };
         if endpoint.socket().state() != State::SynReceived {
             self.pool.give(endpoint);
             return;
@@ -71,11 +82,10 @@ impl Stack {
             listener: listener_id,
             deadline: now + HALF_OPEN_TIMEOUT,
         };
-        let mut urgent = Urgent::default();
-        urgent.begin_out(isn);
-        if let Some(segment) = IpPacket::parse(packet).and_then(|ip| Segment::parse(ip.payload)) {
-            urgent.note(&segment, None);
-        }
+        let saved_syn = options
+            .save_syn
+            .then(|| packet.get(..wire::headers_len(packet)?).map(Box::from))
+            .flatten();
         let id = self
             .flows
             .insert_with(|id| {
@@ -93,7 +103,16 @@ impl Stack {
         let Some(id) = id else { return };
         self.by_tuple.insert(tuple, id);
         if let Some(flow) = self.flows.get_mut(id.0) {
-            flow.urgent = urgent;
+            flow.urgent.begin_out(isn);
+            flow.saved_syn = saved_syn;
+            if let Some(ip) = IpPacket::parse(packet)
+                && let Some(segment) = Segment::parse(ip.payload)
+            {
+                flow.urgent.note(&segment, None);
+                let syn = SynOptions::parse(ip.payload);
+                flow.figures.received(now, &segment, Some(syn));
+            }
+            flow.note_sent(now, &answer);
         }
         if let Some(listener) = self.listeners.get_mut(listener_id) {
             listener.add_half_open(now, id);
@@ -139,13 +158,21 @@ impl Stack {
                 | State::Closing
                 | State::LastAck
                 | State::TimeWait => {
-                    flow.stage = Stage::Open;
-                    if let Some(listener) = self.listeners.get_mut(listener) {
-                        listener.remove_half_open(id);
+                    if let Some(limit) = flow.options.defer
+                        && state == State::Established
+                        && flow.recv_queue() == 0
+                    {
+                        // TCP_DEFER_ACCEPT (tcp(7)): it stays half-open for its listener until data comes, or the time is over.
+                        if before == State::SynReceived {
+                            flow.stage = Stage::HalfOpen {
+                                listener,
+                                deadline: now + limit,
+                            };
+                            self.arm_deadline(id);
+                        }
+                        return;
                     }
-                    self.events
-                        .push_back(Event::Accepted { listener, flow: id });
-                    self.settle_open(now, id, before, state);
+                    self.announce(now, id, listener, before, state);
                 }
             },
             Stage::Open => self.settle_open(now, id, before, state),
@@ -177,6 +204,26 @@ impl Stack {
         }
     }
 
+    /// A connection is the listener's from now on.
+    fn announce(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        listener: ListenerId,
+        before: State,
+        state: State,
+    ) {
+        if let Some(flow) = self.flows.get_mut(id.0) {
+            flow.stage = Stage::Open;
+        }
+        if let Some(listener) = self.listeners.get_mut(listener) {
+            listener.remove_half_open(id);
+        }
+        self.events
+            .push_back(Event::Accepted { listener, flow: id });
+        self.settle_open(now, id, before, state);
+    }
+
     /// An attempt to connect failed; the id is dead.
     pub(super) fn fail_connect(&mut self, now: Instant, id: FlowId, failure: Failure) {
         let failure = match failure {
@@ -204,6 +251,10 @@ impl Stack {
             Stage::Open => {
                 self.send_reset(now, id);
                 self.end(now, id, Some(Failure::TimedOut));
+            }
+            // Deferred for as long as was asked for.
+            Stage::HalfOpen { listener, .. } if flow.last_state == State::Established => {
+                self.announce(now, id, listener, State::Established, State::Established);
             }
             Stage::HalfOpen { .. } | Stage::Orphan { .. } | Stage::Ended { .. } => {
                 if reset {
@@ -452,18 +503,16 @@ impl Stack {
             Path::Overlay { .. } => Out::Queue(&mut self.egress),
             Path::Loopback => Out::Queue(&mut self.loopback),
         };
+        let marks = flow.wire_marks();
         let Some(endpoint) = flow.endpoint.as_mut() else {
             return false;
         };
-        match self.interfaces.egress(
-            now,
-            flow.path,
-            endpoint.set_mut(),
-            flow.urgent.outgoing(),
-            out,
-        ) {
+        match self
+            .interfaces
+            .egress(now, flow.path, endpoint.set_mut(), marks, out)
+        {
             Ok(sent) => {
-                flow.note_sent(&sent);
+                flow.note_sent(now, &sent);
                 sent.packets > 0
             }
             Err(_) => {

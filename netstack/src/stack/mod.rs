@@ -16,6 +16,7 @@
 mod address;
 mod datagram;
 mod device;
+mod figures;
 mod flow;
 mod hash;
 mod icmp;
@@ -49,6 +50,7 @@ pub use self::types::*;
 
 use self::address::{Addresses, Routes};
 use self::datagram::Datagrams;
+pub(crate) use self::figures::{Figures, Recovery};
 use self::flow::{Flow, Tuple};
 use self::hash::{Secrets, TableKey};
 use self::icmp::RateLimit;
@@ -67,6 +69,7 @@ use self::tap::Tap;
 use self::timers::Timers;
 use self::tombstone::Tombstones;
 use self::traffic::Turns;
+pub(crate) use self::wire::SynOptions;
 use crate::interfaces::{NetworkView, Traffic};
 
 /// Bytes of replies and datagrams of all endpoints that wait for the sink; more: dropped.

@@ -10,7 +10,7 @@ use super::flow::{Flow, Stage, Tuple};
 use super::interface::Path;
 use super::wire::{self, IpPacket, Segment};
 use super::{
-    ConnectError, Event, FlowId, ListenerId, LocalAddr, Recv, Stack, TcpOptions, TcpState,
+    ConnectError, Event, Figures, FlowId, ListenerId, LocalAddr, Recv, Stack, TcpOptions, TcpState,
 };
 
 impl Stack {
@@ -340,6 +340,53 @@ impl Stack {
         self.flows
             .get(id.0)
             .map(|flow| (flow.tuple.local, flow.tuple.remote))
+    }
+
+    /// What has been counted of a flow's packets; `None` once it is forgotten.
+    pub(crate) fn figures(&self, id: FlowId) -> Option<&Figures> {
+        self.flows.get(id.0).map(|flow| &flow.figures)
+    }
+
+    /// Keepalive probes that are not answered.
+    pub(crate) fn probes(&self, id: FlowId) -> u32 {
+        self.flows.get(id.0).map_or(0, |flow| flow.probes())
+    }
+
+    /// Numbers that were acknowledged, and that arrived in order.
+    pub(crate) fn progress(&self, id: FlowId) -> (u64, u64) {
+        self.flows.get(id.0).map_or((0, 0), |flow| flow.progress())
+    }
+
+    /// The headers of the SYN that opened a flow, if they were to be kept (TCP_SAVE_SYN).
+    pub(crate) fn saved_syn(&self, id: FlowId) -> Option<&[u8]> {
+        self.flows
+            .get(id.0)
+            .and_then(|flow| flow.saved_syn.as_deref())
+    }
+
+    /// They have been read.
+    pub(crate) fn forget_saved_syn(&mut self, id: FlowId) {
+        if let Some(flow) = self.flows.get_mut(id.0) {
+            flow.saved_syn = None;
+        }
+    }
+
+    /// Largest window of a flow, bytes.
+    pub(crate) fn receive_capacity(&self, id: FlowId) -> usize {
+        self.flows
+            .get(id.0)
+            .and_then(|flow| flow.socket())
+            .map_or(0, tcp::Socket::recv_capacity)
+    }
+
+    /// Bytes that are queued and were never sent.
+    #[must_use]
+    pub fn unsent(&self, id: FlowId) -> usize {
+        self.flows.get(id.0).map_or(0, |flow| {
+            let under_way = usize::try_from(flow.figures.under_way()).unwrap_or(usize::MAX);
+            flow.socket()
+                .map_or(0, |socket| socket.send_queue().saturating_sub(under_way))
+        })
     }
 
     /// State for tables.

@@ -9,7 +9,7 @@ use super::device::{Out, Sent};
 use super::flow::{Due, Flow, Tuple};
 use super::interface::Path;
 use super::tombstone::Verdict;
-use super::wire::{self, IpPacket, Segment};
+use super::wire::{self, IpPacket, Segment, SynOptions};
 use super::{FlowId, PacketSink, Stack};
 
 /// Bytes a flow may send before it is the next flow's turn.
@@ -194,6 +194,7 @@ impl Stack {
         if flow.credit == 0 {
             flow.credit = QUANTUM;
         }
+        let marks = flow.wire_marks();
         while let Some(endpoint) = flow.endpoint.as_mut() {
             let (room, out) = match &mut exit {
                 Exit::Sink(sink) => (sink.has_room(), Out::Sink(&mut **sink)),
@@ -203,20 +204,17 @@ impl Stack {
                 return Turn::Blocked;
             }
             self.counters.polls += 1;
-            let Ok(sent) = self.interfaces.egress(
-                now,
-                flow.path,
-                endpoint.set_mut(),
-                flow.urgent.outgoing(),
-                out,
-            ) else {
+            let Ok(sent) = self
+                .interfaces
+                .egress(now, flow.path, endpoint.set_mut(), marks, out)
+            else {
                 self.end_panicked(now, id);
                 return Turn::Idle;
             };
             if sent.packets == 0 {
                 break;
             }
-            flow.note_sent(&sent);
+            flow.note_sent(now, &sent);
             match exit {
                 Exit::Sink(_) => {
                     self.counters.packets_out += sent.packets;
@@ -259,10 +257,22 @@ impl Stack {
         }
         let tuple = Tuple::new((ip.dst, segment.dst_port), (ip.src, segment.src_port));
         if let Some(id) = self.by_tuple.get(&tuple).copied() {
-            if let Some(flow) = self.flows.get_mut(id.0)
-                && (segment.urgent().is_some() || segment.syn() && flow.is_connecting())
-            {
+            let Some(flow) = self.flows.get_mut(id.0) else {
+                return;
+            };
+            if ip.hop_limit < flow.options.least_hops {
+                return;
+            }
+            let syn = segment.syn().then(|| SynOptions::parse(ip.payload));
+            flow.figures.received(now, &segment, syn);
+            if segment.urgent().is_some() || segment.syn() && flow.is_connecting() {
                 flow.urgent.note(&segment, segment.urgent());
+            }
+            if let (Some(most), Some(_)) = (flow.options.segment, syn) {
+                // smoltcp takes the size of its segments from here.
+                let mut packet = ip.bytes.to_vec();
+                wire::limit_mss(&mut packet, most, false);
+                return self.give_segment(now, id, &packet);
             }
             return self.give_repaired(now, id, ip, &segment);
         }
@@ -315,7 +325,7 @@ impl Stack {
             .ingress(now, flow.path, endpoint.set_mut(), packet, out)
         {
             Ok(sent) => {
-                flow.note_sent(&sent);
+                flow.note_sent(now, &sent);
                 self.settle(now, id);
             }
             Err(_) => self.end_panicked(now, id),
@@ -325,8 +335,9 @@ impl Stack {
 
 impl Flow {
     /// Remembers the numbers of the last packet.
-    pub(super) fn note_sent(&mut self, sent: &Sent) {
+    pub(super) fn note_sent(&mut self, now: Instant, sent: &Sent) {
         if let Some(segment) = sent.segment {
+            self.figures.sent(now, &segment, sent.syn);
             let len = u32::try_from(segment.payload_len).unwrap_or(0)
                 + u32::from(segment.syn())
                 + u32::from(segment.fin());

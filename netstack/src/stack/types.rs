@@ -98,6 +98,36 @@ pub struct TcpOptions {
     pub send_buffer: Option<usize>,
     /// SO_RCVBUF, TCP_WINDOW_CLAMP: largest window, bytes. `None`: the whole ring. Counts from the start of a connection.
     pub receive_buffer: Option<usize>,
+    /// TCP_MAXSEG: largest segment either way, bytes. Counts from the start of a connection.
+    pub segment: Option<u16>,
+    /// IP_MINTTL / IPV6_MINHOPCOUNT: packets with a smaller hop limit are dropped. 0: none is.
+    pub least_hops: u8,
+    /// TCP_DEFER_ACCEPT: how long a connection without data waits before it is announced to its listener.
+    pub defer: Option<Duration>,
+    /// TCP_SAVE_SYN: the headers of the SYN that opens a connection are kept.
+    pub save_syn: bool,
+    /// TCP_LINGER2: how long the peer's FIN is waited for when nobody owns the connection any more.
+    pub fin_wait: Duration,
+}
+
+impl Default for TcpOptions {
+    /// What Linux begins with.
+    fn default() -> Self {
+        Self {
+            keepalive: None,
+            user_timeout: None,
+            nodelay: false,
+            hop_limit: 64,
+            connect_timeout: Duration::from_secs(127),
+            send_buffer: None,
+            receive_buffer: None,
+            segment: None,
+            least_hops: 0,
+            defer: None,
+            save_syn: false,
+            fin_wait: Duration::from_secs(60),
+        }
+    }
 }
 
 /// What happened in the stack since the last call of [`super::Stack::poll_event`].

@@ -135,6 +135,8 @@ pub(super) struct Segment {
     pub(super) seq: u32,
     pub(super) ack: u32,
     flags: u8,
+    /// As it stands in the header: a SYN's counts as it is, others are shifted.
+    pub(super) window: u16,
     urgent: u16,
     pub(super) payload_len: usize,
 }
@@ -152,6 +154,7 @@ impl Segment {
             seq: be32(header, 4)?,
             ack: be32(header, 8)?,
             flags: header[13],
+            window: be16(header, 14)?,
             urgent: be16(header, 18)?,
             payload_len: tcp.len() - header_len,
         })
@@ -202,6 +205,99 @@ impl Segment {
     pub(super) fn opens(&self) -> bool {
         self.syn() && !self.has_ack() && !self.rst() && !self.fin()
     }
+}
+
+/// What a SYN says in its options (RFC 9293 §3.2, RFC 7323, RFC 2018).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SynOptions {
+    /// Maximum segment size, bytes.
+    pub(crate) mss: Option<u16>,
+    /// Shift of windows.
+    pub(crate) shift: Option<u8>,
+    /// Selective acknowledgements.
+    pub(crate) sack: bool,
+    /// Time stamps.
+    pub(crate) timestamps: bool,
+}
+
+impl SynOptions {
+    /// Of a TCP header. Options that cannot be are skipped, as is what follows one whose length cannot be.
+    pub(super) fn parse(tcp: &[u8]) -> Self {
+        let mut found = Self::default();
+        walk_options(tcp, |kind, _, body| match (kind, body) {
+            (2, &[high, low]) => found.mss = Some(u16::from_be_bytes([high, low])),
+            // RFC 7323 §2.3: more than 14 counts as 14.
+            (3, &[shift]) => found.shift = Some(shift.min(14)),
+            (4, []) => found.sack = true,
+            (8, body) if body.len() == 8 => found.timestamps = true,
+            _ => {}
+        });
+        found
+    }
+}
+
+/// Options of a SYN in a packet that smoltcp wrote.
+pub(super) fn syn_options(packet: &[u8]) -> Option<SynOptions> {
+    let offset = if packet.first()? >> 4 == 4 {
+        IPV4_HEADER
+    } else {
+        IPV6_HEADER
+    };
+    packet.get(offset..).map(SynOptions::parse)
+}
+
+/// Calls `each` with kind, place in the segment and contents of every option.
+fn walk_options(tcp: &[u8], mut each: impl FnMut(u8, usize, &[u8])) {
+    let end = tcp.get(12).map_or(0, |field| usize::from(field >> 4) * 4);
+    let mut at = TCP_HEADER;
+    while at < end.min(tcp.len()) {
+        match tcp[at] {
+            0 => return,
+            1 => at += 1,
+            kind => {
+                let length = tcp.get(at + 1).map_or(0, |length| usize::from(*length));
+                let Some(body) = tcp.get(at + 2..at + length).filter(|_| at + length <= end) else {
+                    return;
+                };
+                each(kind, at, body);
+                at += length;
+            }
+        }
+    }
+}
+
+/// Makes the maximum segment size in a SYN at most `most` bytes, if it is a whole packet without IP options, and its checksum
+/// anew if it has one.
+pub(super) fn limit_mss(packet: &mut [u8], most: u16, checksum: bool) {
+    let Some(ip) = IpPacket::parse(packet) else {
+        return;
+    };
+    let (src, dst) = (ip.src, ip.dst);
+    let Some(tcp) = packet.get_mut(ip_header_len(dst)..) else {
+        return;
+    };
+    let mut place = None;
+    walk_options(tcp, |kind, at, body| {
+        if let (2, &[high, low]) = (kind, body)
+            && u16::from_be_bytes([high, low]) > most
+        {
+            place = Some(at);
+        }
+    });
+    let Some(at) = place else { return };
+    tcp[at + 2..at + 4].copy_from_slice(&most.to_be_bytes());
+    if checksum {
+        tcp[16..18].fill(0);
+        let sum = transport_checksum(src, dst, TCP, tcp);
+        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// Length of the IP and TCP headers of a whole packet.
+pub(super) fn headers_len(packet: &[u8]) -> Option<usize> {
+    let ip = IpPacket::parse(packet)?;
+    let before = ip.bytes.len() - ip.payload.len();
+    Some(before + usize::from(ip.payload.get(12)? >> 4) * 4)
 }
 
 /// Writes an urgent pointer into a TCP packet that smoltcp wrote, and its checksum anew if it has one.

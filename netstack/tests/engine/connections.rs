@@ -510,6 +510,11 @@ fn absurd_options_are_bounded() {
         connect_timeout: Duration::MAX,
         send_buffer: Some(0),
         receive_buffer: Some(0),
+        segment: Some(0),
+        least_hops: 0,
+        defer: None,
+        save_syn: true,
+        fin_wait: Duration::MAX,
     };
     world.hosts[B].listen(any(80), usize::MAX, &absurd);
     let flow = world.hosts[A]

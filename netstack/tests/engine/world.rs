@@ -98,6 +98,7 @@ pub(crate) fn options() -> TcpOptions {
         connect_timeout: Duration::from_secs(127),
         send_buffer: None,
         receive_buffer: None,
+        ..TcpOptions::default()
     }
 }
 

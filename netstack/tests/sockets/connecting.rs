@@ -135,16 +135,18 @@ fn connect_accept_data_and_end() {
         int_option(&mut world.hosts[1], listener, SOL_SOCKET, SO_ACCEPTCONN),
         1
     );
+    let at = world.now;
     assert_eq!(
         world.hosts[0]
-            .get_option(client, SOL_TCP, TCP_INFO)
+            .get_option(at, client, SOL_TCP, TCP_INFO)
             .unwrap()
             .as_bytes()[0],
         1
     );
+    let at = world.now;
     assert_eq!(
         world.hosts[1]
-            .get_option(listener, SOL_TCP, TCP_INFO)
+            .get_option(at, listener, SOL_TCP, TCP_INFO)
             .unwrap()
             .as_bytes()[0],
         10
@@ -197,9 +199,10 @@ fn connect_accept_data_and_end() {
         Err(Errno::ENOTCONN),
         "though the FIN is not read yet"
     );
+    let at = world.now;
     assert_eq!(
         world.hosts[0]
-            .get_option(client, SOL_TCP, TCP_INFO)
+            .get_option(at, client, SOL_TCP, TCP_INFO)
             .unwrap()
             .as_bytes()[0],
         7

@@ -207,7 +207,8 @@ fn what_finds_no_room_is_dropped_and_counted() {
     assert!(received.iter().all(|datagram| datagram.dropped == 0));
     host.udp_send(now, id, to, b"x").unwrap();
     assert_eq!(host.udp_recv(receiver).unwrap().dropped, 84);
-    let memory = host.get_option(receiver, SOL_SOCKET, SO_MEMINFO).unwrap();
+    let memory = host.get_option(now, receiver, SOL_SOCKET, SO_MEMINFO);
+    let memory = memory.unwrap();
     assert_eq!(memory.as_bytes()[32..], 84_u32.to_ne_bytes());
 }
 

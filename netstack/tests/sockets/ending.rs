@@ -84,9 +84,10 @@ fn reset_by_linger_zero() {
     );
     assert_eq!(world.hosts[0].take_error(client), Some(errno));
     assert_eq!(world.connect(0, client, "10.9.0.2:80"), Err(Errno::EISCONN));
+    let at = world.now;
     assert_eq!(
         world.hosts[0]
-            .get_option(client, SOL_TCP, TCP_INFO)
+            .get_option(at, client, SOL_TCP, TCP_INFO)
             .unwrap()
             .as_bytes()[0],
         7

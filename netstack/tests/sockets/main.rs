@@ -8,5 +8,6 @@ mod control;
 mod datagrams;
 mod ending;
 mod errors;
+mod figures;
 mod whole;
 mod world;

@@ -126,6 +126,38 @@ impl World {
         }
     }
 
+    /// Lets packets travel for `delay` each, round by round; `lost` says which of a host's do not arrive.
+    pub fn run_slowly(
+        &mut self,
+        delay: Duration,
+        rounds: usize,
+        mut lost: impl FnMut(usize, &[u8]) -> bool,
+    ) {
+        for _ in 0..rounds {
+            let mut flying = Vec::new();
+            for at in 0..2 {
+                let mut wire = Wire(Vec::new());
+                while self.hosts[at]
+                    .stack_mut()
+                    .poll_transmit(self.now, &mut wire)
+                {}
+                flying.extend(wire.0.into_iter().map(|packet| (at, packet)));
+            }
+            self.now += delay;
+            for (at, packet) in flying {
+                if !lost(at, &packet) {
+                    self.hosts[1 - at]
+                        .stack_mut()
+                        .handle_packet(self.now, &packet);
+                }
+            }
+            for host in &mut self.hosts {
+                host.stack_mut().handle_timeout(self.now);
+            }
+            self.collect();
+        }
+    }
+
     fn collect(&mut self) {
         for (host, events) in self.hosts.iter_mut().zip(&mut self.events) {
             events.extend(std::iter::from_fn(|| host.poll_event()));
@@ -194,8 +226,15 @@ pub fn set(
     host.set_option(now, id, level, name, &value.to_ne_bytes())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only ages depend on it, which are no int options"
+)]
 pub fn int_option(host: &mut Sockets, id: SocketId, level: i32, name: i32) -> i32 {
-    host.get_option(id, level, name).unwrap().as_int().unwrap()
+    host.get_option(Instant::now(), id, level, name)
+        .unwrap()
+        .as_int()
+        .unwrap()
 }
 
 /// Small deterministic random numbers (splitmix64).

@@ -3,11 +3,12 @@
 
 use super::{Call, OnSocket, Verdict};
 use crate::container::Container;
-use crate::network::Role;
+use crate::network::{Role, State};
 use crate::sys::ioctl as queue;
 use netcon_netstack::errno::Errno;
 use netcon_netstack::interfaces::{Interface, View};
 use netcon_netstack::sockets::Family;
+use netcon_netstack::stack::FlowId;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
@@ -98,17 +99,13 @@ pub(super) fn on_internet(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
             .map(|carrier| &carrier.role)
         {
             Some(Role::Linked(flow)) => {
-                let ring = state.sockets.stack().send_queue(*flow);
-                let pair = state
-                    .links
-                    .get(flow)
-                    .and_then(|link| {
-                        let unread = queue::input_queue(link.s.as_fd()).ok()?;
-                        let ours = link.plug + usize::from(link.marked);
-                        Some(unread.saturating_sub(ours) + link.stash.len())
-                    })
-                    .unwrap_or(0);
-                if unsent { pair } else { ring + pair }
+                let stack = state.sockets.stack();
+                let ring = if unsent {
+                    stack.unsent(*flow)
+                } else {
+                    stack.send_queue(*flow)
+                };
+                ring + in_pair(&state, *flow)
             }
             // tcp(7): a listener has no queue.
             Some(Role::Listening(_)) => return Verdict::Fail(Errno::EINVAL),
@@ -117,6 +114,19 @@ pub(super) fn on_internet(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     };
     let reported = i32::try_from(waiting).unwrap_or(i32::MAX);
     Verdict::from(on.call.write(args[2], &reported.to_ne_bytes()).map(|()| 0))
+}
+
+/// Bytes that the program has written and the engine has not taken yet.
+pub(super) fn in_pair(state: &State, flow: FlowId) -> usize {
+    state
+        .links
+        .get(&flow)
+        .and_then(|link| {
+            let unread = queue::input_queue(link.s.as_fd()).ok()?;
+            let ours = link.plug + usize::from(link.marked);
+            Some(unread.saturating_sub(ours) + link.stash.len())
+        })
+        .unwrap_or(0)
 }
 
 /// SIOCGIFCONF: the interfaces that have an IPv4 address; without a buffer, the length they need.

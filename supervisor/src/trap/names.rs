@@ -2,9 +2,9 @@
 //! bind, getsockname, getpeername, getsockopt, setsockopt: the model's answers, carried to the program's memory.
 
 use super::address::{self, Address};
-use super::{OnSocket, Verdict, datagram, errno, int};
+use super::{OnSocket, Verdict, datagram, errno, int, ioctl};
 use crate::clock;
-use crate::network::State;
+use crate::network::{Role, State};
 use crate::sys::unix;
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{BindError, Kind, OptionValue, SocketId};
@@ -98,6 +98,22 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     let mut room = [0_u8; 4];
     on.call.read(args[4], &mut room)?;
     let room = i32::from_ne_bytes(room);
+    // Most levels look at the length first; IPv6's takes it as unsigned.
+    let early = if level == libc::IPPROTO_IPV6 {
+        name == IPV6_PATHMTU && (0..MTU_INFO).contains(&room)
+    } else {
+        room < 0
+    };
+    if early
+        && on
+            .entry
+            .network
+            .lock()
+            .sockets
+            .has_level(on.entry.socket, level)
+    {
+        return Err(Errno::EINVAL);
+    }
     if is_native(level, name) {
         let value = unix::option(on.duplicate()?.as_fd(), name).map_err(errno)?;
         let part = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
@@ -112,7 +128,12 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     }
     let (mut value, shown) = {
         let mut state = on.entry.network.lock();
-        let value = state.sockets.get_option(on.entry.socket, level, name)?;
+        let mut value = state
+            .sockets
+            .get_option(clock::now(), on.entry.socket, level, name)?;
+        if (level, name) == (libc::IPPROTO_TCP, libc::TCP_INFO) {
+            complete_info(&state, on.entry.socket, &mut value);
+        }
         let shown = state
             .carriers
             .get(&on.entry.socket)
@@ -135,7 +156,43 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     let bytes = value.fit(level, name, room)?;
     on.call.write(args[3], bytes)?;
     let reported = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
-    on.call.write(args[4], &reported.to_ne_bytes())
+    on.call.write(args[4], &reported.to_ne_bytes())?;
+    if (level, name) == (libc::IPPROTO_TCP, TCP_SAVED_SYN) {
+        let mut state = on.entry.network.lock();
+        state.sockets.forget_saved_syn(on.entry.socket);
+    }
+    Ok(())
+}
+
+/// linux/in.h
+const IP_IPSEC_POLICY: i32 = 16;
+const IP_XFRM_POLICY: i32 = 17;
+/// linux/tcp.h
+const TCP_FASTOPEN_KEY: i32 = 33;
+/// linux/in6.h, and the size of struct ip6_mtuinfo, which is not cut.
+const IPV6_PATHMTU: i32 = 61;
+const MTU_INFO: i32 = 32;
+/// linux/in6.h
+const IPV6_2292PKTOPTIONS: i32 = 6;
+/// linux/tcp.h
+const TCP_SAVED_SYN: i32 = 28;
+
+/// What only the supervisor knows of TCP_INFO: a listener's queue (tcpi_unacked), and what a program has written that the engine
+/// does not have yet (tcpi_notsent_bytes).
+fn complete_info(state: &State, socket: SocketId, info: &mut OptionValue) {
+    const UNACKED: usize = 24;
+    const NOT_SENT: usize = 144;
+    match state.carriers.get(&socket).map(|carrier| &carrier.role) {
+        Some(Role::Listening(listening)) => {
+            let waiting = listening.queued + listening.overflow.len();
+            info.add_u32(UNACKED, u32::try_from(waiting).unwrap_or(u32::MAX));
+        }
+        Some(Role::Linked(flow)) => {
+            let unread = ioctl::in_pair(state, *flow);
+            info.add_u32(NOT_SENT, u32::try_from(unread).unwrap_or(u32::MAX));
+        }
+        Some(Role::Idle | Role::Connecting(_) | Role::Datagram(_)) | None => {}
+    }
 }
 
 /// setsockopt(2).
@@ -152,7 +209,9 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     let length = usize::try_from(int(args[4])).map_err(|_| Errno::EINVAL)?;
     let mut bytes = [0_u8; LONGEST_OPTION];
     let used = length.min(LONGEST_OPTION);
-    on.call.read(args[3], &mut bytes[..used])?;
+    if let Err(errno) = on.call.read(args[3], &mut bytes[..used]) {
+        return set_unreadable(on, args, &bytes[..used], errno);
+    }
     if is_native(int(args[1]), int(args[2])) {
         let a = on.duplicate()?;
         return unix::set_option(a.as_fd(), int(args[2]), &bytes[..used]).map_err(errno);
@@ -212,10 +271,50 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     done
 }
 
+/// setsockopt(2) with a value that cannot be read: levels differ in when they notice.
+fn set_unreadable(
+    on: &OnSocket<'_>,
+    args: &[u64; 6],
+    zeros: &[u8],
+    errno: Errno,
+) -> Result<(), Errno> {
+    let (level, name) = (int(args[1]), int(args[2]));
+    let mut state = on.entry.network.lock();
+    // ipv6(7): no value at all is 0.
+    if level == libc::IPPROTO_IPV6
+        && args[3] == 0
+        && name != IPV6_2292PKTOPTIONS
+        && state.sockets.has_level(on.entry.socket, level)
+    {
+        let now = clock::now();
+        return state
+            .sockets
+            .set_option(now, on.entry.socket, level, name, zeros);
+    }
+    let first = matches!(
+        level,
+        libc::SOL_SOCKET | libc::IPPROTO_TCP | libc::IPPROTO_UDP
+    ) && state.sockets.has_level(on.entry.socket, level);
+    if !first && !state.sockets.may_be_set(on.entry.socket, level, name) {
+        return Err(Errno::ENOPROTOOPT);
+    }
+    match (level, name) {
+        // A right, or the length, is looked at before.
+        (libc::IPPROTO_IP, IP_IPSEC_POLICY | IP_XFRM_POLICY) => Err(Errno::EPERM),
+        (libc::IPPROTO_TCP, TCP_FASTOPEN_KEY) if !matches!(zeros.len(), 16 | 32) => {
+            Err(Errno::EINVAL)
+        }
+        _ => Err(errno),
+    }
+}
+
 /// Options that count where the program itself reads: on its own end.
 pub(super) fn apply_native(a: BorrowedFd<'_>, state: &mut State, socket: SocketId) {
     for name in [libc::SO_OOBINLINE, libc::SO_RCVLOWAT] {
-        if let Ok(value) = state.sockets.get_option(socket, libc::SOL_SOCKET, name) {
+        if let Ok(value) = state
+            .sockets
+            .get_option(clock::now(), socket, libc::SOL_SOCKET, name)
+        {
             // Only readiness is at stake.
             let _ = unix::set_option(a, name, value.as_bytes());
         }

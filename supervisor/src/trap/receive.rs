@@ -6,9 +6,10 @@ use super::{Attempt, Call, OnSocket, Verdict, address, datagram, errno, errors};
 use crate::clock;
 use crate::network::Network;
 use crate::parked::{Parked, Waiting};
+use crate::sys::ioctl as queue;
 use crate::sys::unix;
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{Kind, SocketId};
+use netcon_netstack::sockets::{ControlMessage, Kind, SocketId};
 use netcon_netstack::stack::Datagram;
 use nix::errno::Errno as Kernel;
 use nix::sys::socket::{MsgFlags, recv};
@@ -165,6 +166,14 @@ pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Ve
     }
 }
 
+/// Type of the control message of TCP_INQ (linux/tcp.h).
+const TCP_CM_INQ: i32 = 36;
+
+/// TCP_INQ is on: recvmsg(2) tells how much is left.
+pub(super) fn tells_queue(network: &Network, socket: SocketId) -> bool {
+    network.lock().sockets.tells_queue(socket)
+}
+
 /// One received message.
 struct Received {
     data: Vec<u8>,
@@ -173,6 +182,8 @@ struct Received {
     from: Option<SocketAddr>,
     /// What else is known of a datagram.
     about: Option<Datagram>,
+    /// TCP_INQ: bytes that are left.
+    left: Option<usize>,
 }
 
 impl Receive {
@@ -322,6 +333,7 @@ impl Receive {
                     full: n,
                     from: None,
                     about: None,
+                    left: self.left(a),
                 }))
             }
             Err(Kernel::EAGAIN) => Ok(None),
@@ -329,6 +341,24 @@ impl Receive {
             Err(Kernel::EINVAL) if self.flags & libc::MSG_OOB == 0 => Err(Errno::ENOTCONN),
             Err(error) => Err(errno(error)),
         }
+    }
+
+    /// TCP_INQ: bytes that can still be read; 1 if that is the end.
+    fn left(&self, a: &OwnedFd) -> Option<usize> {
+        if !tells_queue(&self.network, self.socket) {
+            return None;
+        }
+        let here = queue::input_queue(a.as_fd()).unwrap_or(0);
+        let state = self.network.lock();
+        let flow = state.sockets.flow(self.socket);
+        let behind = flow.map_or(0, |flow| state.sockets.stack().recv_queue(flow));
+        let open = flow
+            .and_then(|flow| state.links.get(&flow))
+            .is_some_and(|link| !link.fin_delivered);
+        Some(match here + behind {
+            0 => usize::from(!open),
+            left => left,
+        })
     }
 
     fn take_datagram(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
@@ -352,6 +382,7 @@ impl Receive {
                         full,
                         from: from.or_else(peer),
                         about,
+                        left: None,
                     });
                 }
                 // Nothing, or a native reader took it: the next one, if there is one.
@@ -405,12 +436,20 @@ impl Receive {
             name_len = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
         }
         let cut = self.kind == Kind::Datagram && message.full > message.data.len();
-        let control = message.about.as_ref().map_or_else(Vec::new, |datagram| {
+        let mut control = message.about.as_ref().map_or_else(Vec::new, |datagram| {
             self.network
                 .lock()
                 .sockets
                 .receive_control(self.socket, datagram, arrival(datagram.at))
         });
+        if let Some(left) = message.left {
+            let left = i32::try_from(left).unwrap_or(i32::MAX);
+            control.push(ControlMessage {
+                level: libc::IPPROTO_TCP,
+                kind: TCP_CM_INQ,
+                data: left.to_ne_bytes().to_vec(),
+            });
+        }
         let urgent = self.kind == Kind::Stream && self.flags & libc::MSG_OOB != 0;
         let mut flags = if cut { libc::MSG_TRUNC } else { 0 };
         if urgent {

@@ -6,7 +6,7 @@
 //! clean edge. A blocking attempt leaves A alone until it succeeds, so that a retry after a failure just works.
 
 use super::address::{self, Address};
-use super::{Call, OnSocket, Verdict, datagram, errno, int, io_errno, names};
+use super::{Call, OnSocket, Send, Verdict, datagram, errno, int, io_errno, names, transfer};
 use crate::clock;
 use crate::network::{Connecting, Link, Listening, Network, Outgoing, Role, Token};
 use crate::node::Node;
@@ -100,24 +100,57 @@ const SOMAXCONN: i32 = 4096;
 
 /// connect(2).
 pub(super) fn connect(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
-    match address::read(on.call, args[1], args[2]) {
-        Ok(Address::Internet(address)) => {
-            let stream =
-                on.entry.network.lock().sockets.kind(on.entry.socket) == Some(Kind::Stream);
-            let checked = address::check_family(on, address, address::is_v6_long(args[2]));
-            match checked {
-                Err(errno) if stream => Verdict::Fail(errno),
-                Ok(()) | Err(_) => start(on, ConnectTo::Address(address)),
-            }
-        }
-        Ok(Address::Unspecified(_)) => start(on, ConnectTo::Unspecified),
-        Ok(Address::Short) => Verdict::Fail(Errno::EINVAL),
-        Ok(Address::Foreign) => Verdict::Fail(Errno::EAFNOSUPPORT),
+    match destination(on, args[1], args[2]) {
+        Ok(to) => start(on, to, false, None),
         Err(errno) => Verdict::Fail(errno),
     }
 }
 
-fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
+/// sendto(2) and sendmsg(2) with MSG_FASTOPEN on a stream: connect, then send, in one call (tcp(7)). No peer has ever granted a
+/// cookie, so the data follows the handshake, and a call that does not wait sends nothing yet.
+pub(super) fn fast_open(
+    on: &OnSocket<'_>,
+    address: u64,
+    length: u64,
+    flags: i32,
+    send: Send,
+) -> Verdict {
+    let connected = {
+        let state = on.entry.network.lock();
+        let role = state.carriers.get(&on.entry.socket).map(|c| &c.role);
+        matches!(role, Some(Role::Linked(_) | Role::Listening(_)))
+    };
+    let to = match address {
+        0 if connected => Err(Errno::EISCONN),
+        0 => Err(Errno::EINVAL),
+        _ => destination(on, address, length),
+    };
+    match to {
+        Ok(ConnectTo::Unspecified) => Verdict::Fail(Errno::EOPNOTSUPP),
+        Ok(to) => start(on, to, flags & libc::MSG_DONTWAIT != 0, Some(send)),
+        Err(errno) => Verdict::Fail(errno),
+    }
+}
+
+/// Reads the address of connect(2).
+fn destination(on: &OnSocket<'_>, address: u64, length: u64) -> Result<ConnectTo, Errno> {
+    match address::read(on.call, address, length)? {
+        Address::Internet(address) => {
+            let stream =
+                on.entry.network.lock().sockets.kind(on.entry.socket) == Some(Kind::Stream);
+            match address::check_family(on, address, address::is_v6_long(length)) {
+                Err(errno) if stream => Err(errno),
+                Ok(()) | Err(_) => Ok(ConnectTo::Address(address)),
+            }
+        }
+        Address::Unspecified(_) => Ok(ConnectTo::Unspecified),
+        Address::Short => Err(Errno::EINVAL),
+        Address::Foreign => Err(Errno::EAFNOSUPPORT),
+    }
+}
+
+/// `at_once`: does not wait even if the socket blocks. `then`: what is sent when the connection is there.
+fn start(on: &OnSocket<'_>, to: ConnectTo, at_once: bool, then: Option<Send>) -> Verdict {
     let network = &on.entry.network;
     let socket = on.entry.socket;
     if network.lock().sockets.kind(socket) == Some(Kind::Datagram) {
@@ -130,12 +163,18 @@ fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
     if let ConnectTo::Address(address) = to {
         on.node.release_dead_listener(network, address);
     }
-    let nonblocking = unix::is_nonblocking(a.as_fd());
+    let nonblocking = at_once || unix::is_nonblocking(a.as_fd());
     let mut begun = true;
     let mut state = network.lock();
     let flow = match state.sockets.connect(clock::now(), socket, to) {
         Err(errno) => return Verdict::Fail(errno),
-        Ok(Connect::Done) => return Verdict::Return(0),
+        Ok(Connect::Done) => {
+            drop(state);
+            return match then {
+                Some(send) => transfer::run(on, send, a, nonblocking),
+                None => Verdict::Return(0),
+            };
+        }
         Ok(Connect::Dissolved(flow)) => {
             // Dropping S hangs A up; a new attempt renews A.
             if let Some(flow) = flow {
@@ -178,6 +217,7 @@ fn start(on: &OnSocket<'_>, to: ConnectTo) -> Verdict {
             flow,
             fd: on.fd,
             begun,
+            then,
         },
     });
     Verdict::Done

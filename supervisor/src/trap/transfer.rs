@@ -4,7 +4,7 @@
 use super::address::{self, Address};
 use super::message::{Buffers, Header, MAX_BYTES, MULTI_LEN, MULTI_STRIDE};
 use super::receive::{self, Into, Many};
-use super::{Attempt, Call, OnSocket, Verdict, datagram, errno, int};
+use super::{Attempt, Call, OnSocket, Verdict, datagram, errno, int, stream};
 use crate::clock;
 use crate::parked::{Parked, Waiting};
 use crate::sys::{task, unix};
@@ -33,7 +33,7 @@ fn kind(on: &OnSocket<'_>) -> Kind {
 pub(super) fn send_to(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     let buffers = Buffers::one(args[1], args[2]);
     match kind(on) {
-        Kind::Stream => stream(on, &buffers, int(args[3])),
+        Kind::Stream => stream(on, &buffers, int(args[3]), (args[4], args[5])),
         Kind::Datagram => {
             let to = if args[4] == 0 {
                 Ok(None)
@@ -56,8 +56,15 @@ pub(super) fn send_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     };
     match kind(on) {
         // Control data ends at S, which is read without it.
-        Kind::Stream if header.name == 0 && int(args[2]) & libc::MSG_OOB == 0 => Verdict::Proceed,
-        Kind::Stream => stream(on, &header.buffers, int(args[2])),
+        Kind::Stream
+            if header.name == 0 && int(args[2]) & (libc::MSG_OOB | libc::MSG_FASTOPEN) == 0 =>
+        {
+            Verdict::Proceed
+        }
+        Kind::Stream => {
+            let address = (header.name, u64::from(header.name_len));
+            stream(on, &header.buffers, int(args[2]), address)
+        }
         Kind::Datagram => Verdict::from(datagram_message(on, &header, int(args[2]))),
     }
 }
@@ -108,6 +115,7 @@ pub(super) fn receive_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     if kind == Kind::Stream
         && header.name == 0
         && flags & (libc::MSG_ERRQUEUE | libc::MSG_OOB | libc::MSG_TRUNC) == 0
+        && !receive::tells_queue(&on.entry.network, on.entry.socket)
     {
         return Verdict::Proceed;
     }
@@ -207,7 +215,12 @@ fn expect_urgent(on: &OnSocket<'_>) {
     }
 }
 
-fn stream(on: &OnSocket<'_>, buffers: &Buffers, flags: i32) -> Verdict {
+fn stream(
+    on: &OnSocket<'_>,
+    buffers: &Buffers,
+    flags: i32,
+    (address, length): (u64, u64),
+) -> Verdict {
     // The last byte is urgent, if this call comes so far.
     let urgent = flags & libc::MSG_OOB != 0 && buffers.total() <= MAX_BYTES;
     if urgent {
@@ -221,19 +234,24 @@ fn stream(on: &OnSocket<'_>, buffers: &Buffers, flags: i32) -> Verdict {
         Ok(data) => data,
         Err(errno) => return Verdict::Fail(errno),
     };
-    let mut send = Send {
+    let send = Send {
         data,
         sent: 0,
         quiet: flags & libc::MSG_NOSIGNAL != 0,
         urgent,
     };
+    if flags & libc::MSG_FASTOPEN != 0 {
+        return stream::fast_open(on, address, length, flags, send);
+    }
+    let at_once = flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd());
+    run(on, send, a, at_once)
+}
+
+/// Sends what fits, and waits for room for the rest unless `at_once`.
+pub(super) fn run(on: &OnSocket<'_>, mut send: Send, a: OwnedFd, at_once: bool) -> Verdict {
     match send.attempt(on.call, &a) {
         Attempt::Over(verdict) => verdict,
-        Attempt::WouldBlock
-            if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) =>
-        {
-            Verdict::from(send.so_far())
-        }
+        Attempt::WouldBlock if at_once => Verdict::from(send.so_far()),
         Attempt::WouldBlock => {
             let deadline = unix::send_timeout(a.as_fd()).map(|limit| clock::now() + limit);
             on.container.park(Parked {

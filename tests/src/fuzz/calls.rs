@@ -124,7 +124,7 @@ impl Two {
             13 => {
                 let level = [0, 1, 6, 17, 41][usize::from(feed.byte() % 5)];
                 let name = i32::from(feed.byte() % 90);
-                if let Ok(value) = host.get_option(id, level, name) {
+                if let Ok(value) = host.get_option(now, id, level, name) {
                     let _ = value.fit(level, name, i32::from(feed.byte()) - 2);
                 }
             }

@@ -49,6 +49,7 @@ fn options() -> TcpOptions {
         connect_timeout: Duration::from_secs(60),
         send_buffer: None,
         receive_buffer: None,
+        ..TcpOptions::default()
     }
 }
 

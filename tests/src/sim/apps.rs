@@ -117,6 +117,7 @@ fn options() -> TcpOptions {
         connect_timeout: CONNECT_TIMEOUT,
         send_buffer: None,
         receive_buffer: None,
+        ..TcpOptions::default()
     }
 }
 
