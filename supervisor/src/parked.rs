@@ -355,7 +355,7 @@ impl Attendant<'_> {
             Waiting::Receive(receive) => match receive.attempt(&parked.call, &parked.a) {
                 // shutdown(SHUT_RD) ends what waits.
                 Attempt::WouldBlock if receive.is_shut() => {
-                    Attempt::Over(receive.given_up(Verdict::Return(0)))
+                    Attempt::Over(receive.given_up(&parked.call, &parked.a, Verdict::Return(0)))
                 }
                 attempt @ (Attempt::Over(_) | Attempt::WouldBlock) => attempt,
             },
@@ -493,7 +493,7 @@ impl Attendant<'_> {
         let verdict = match &parked.waiting {
             // A partial count ends a send that a signal hits.
             Waiting::Send(send) if send.so_far().is_ok() => Verdict::from(send.so_far()),
-            Waiting::Receive(receive) => receive.given_up(interrupted),
+            Waiting::Receive(receive) => receive.given_up(&parked.call, &parked.a, interrupted),
             Waiting::Connect { .. }
             | Waiting::Accept(_)
             | Waiting::Netlink(_)
@@ -524,7 +524,10 @@ impl Attendant<'_> {
                 })
             }
             Waiting::Send(send) => Verdict::from(send.so_far()),
-            Waiting::Receive(receive) => receive.given_up(Verdict::Fail(Errno::EAGAIN)),
+            Waiting::Receive(receive) => {
+                let otherwise = Verdict::Fail(Errno::EAGAIN);
+                receive.given_up(&parked.call, &parked.a, otherwise)
+            }
             Waiting::Accept(_) | Waiting::Netlink(_) => Verdict::Fail(Errno::EAGAIN),
         };
         self.finish(key, verdict);

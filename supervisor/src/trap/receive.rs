@@ -30,6 +30,10 @@ pub struct Receive {
     kind: Kind,
     flags: i32,
     into: Into,
+    /// MSG_WAITALL on a stream that blocks: it is not over before all is there.
+    all: bool,
+    /// What is there so far.
+    got: Vec<u8>,
 }
 
 /// Where what was received goes.
@@ -144,15 +148,22 @@ pub(super) fn start(on: &OnSocket<'_>, kind: Kind, flags: i32, into: Into) -> Ve
         kind,
         flags,
         into,
+        all: kind == Kind::Stream
+            && flags & libc::MSG_WAITALL != 0
+            && flags & (libc::MSG_DONTWAIT | libc::MSG_PEEK | libc::MSG_OOB) == 0
+            && !unix::is_nonblocking(a.as_fd()),
+        got: Vec::new(),
     };
     match receive.attempt(on.call, &a) {
         Attempt::Over(verdict) => verdict,
         Attempt::WouldBlock
             if flags & libc::MSG_DONTWAIT != 0 || unix::is_nonblocking(a.as_fd()) =>
         {
-            receive.given_up(Verdict::Fail(Errno::EAGAIN))
+            receive.given_up(on.call, &a, Verdict::Fail(Errno::EAGAIN))
         }
-        Attempt::WouldBlock if receive.is_shut() => receive.given_up(Verdict::Return(0)),
+        Attempt::WouldBlock if receive.is_shut() => {
+            receive.given_up(on.call, &a, Verdict::Return(0))
+        }
         Attempt::WouldBlock => {
             let deadline = unix::receive_timeout(a.as_fd()).map(|limit| clock::now() + limit);
             on.container.park(Parked {
@@ -196,6 +207,11 @@ impl Receive {
             // Its network was stopped.
             return Attempt::Over(Verdict::Fail(Errno::ENETDOWN));
         }
+        if self.all
+            && let Some(unfinished) = self.gather(a)
+        {
+            return unfinished;
+        }
         let into = self.into.clone();
         match &into {
             Into::Plain {
@@ -221,9 +237,40 @@ impl Receive {
         }
     }
 
+    /// Takes what is there of all that is waited for; `None` once it is complete, or the stream at its end.
+    fn gather(&mut self, a: &OwnedFd) -> Option<Attempt> {
+        let room = match &self.into {
+            Into::Plain { buffers, .. } => buffers.total(),
+            Into::Header(header) => header.buffers.total(),
+            Into::Many(_) => 0,
+        };
+        let room = room.min(MAX_BYTES);
+        while self.got.len() < room {
+            let mut part = vec![0; room - self.got.len()];
+            match retry(|| recv(a.as_raw_fd(), &mut part, MsgFlags::MSG_DONTWAIT)) {
+                Ok(0) => break,
+                Ok(n) => self.got.extend_from_slice(&part[..n]),
+                Err(Kernel::EAGAIN) => return Some(Attempt::WouldBlock),
+                Err(_) if !self.got.is_empty() => break,
+                Err(Kernel::EINVAL) => return Some(Attempt::Over(Verdict::Fail(Errno::ENOTCONN))),
+                Err(error) => return Some(Attempt::Over(Verdict::Fail(errno(error)))),
+            }
+        }
+        self.all = false;
+        None
+    }
+
     /// What a call comes to that ends before it has what it waits for: `otherwise`, unless there is a count.
     #[must_use]
-    pub fn given_up(&self, otherwise: Verdict) -> Verdict {
+    pub fn given_up(&self, call: &Call, a: &OwnedFd, otherwise: Verdict) -> Verdict {
+        if !self.got.is_empty() {
+            let mut part = self.clone();
+            part.all = false;
+            return match part.attempt(call, a) {
+                Attempt::Over(verdict) => verdict,
+                Attempt::WouldBlock => otherwise,
+            };
+        }
         match &self.into {
             Into::Many(many) => many.so_far().map_or(otherwise, Verdict::Return),
             Into::Plain { .. } | Into::Header(_) => otherwise,
@@ -322,6 +369,15 @@ impl Receive {
     }
 
     fn take_bytes(&self, a: &OwnedFd, room: usize) -> Result<Option<Received>, Errno> {
+        if !self.got.is_empty() {
+            return Ok(Some(Received {
+                data: self.got.clone(),
+                full: self.got.len(),
+                from: None,
+                about: None,
+                left: self.left(a),
+            }));
+        }
         let mut data = vec![0; room.min(MAX_BYTES)];
         let flags = MsgFlags::MSG_DONTWAIT
             | MsgFlags::from_bits_truncate(self.flags & (libc::MSG_PEEK | libc::MSG_OOB));

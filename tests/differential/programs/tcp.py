@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Options of tcp(7) that show in other calls: fast open, deferred accepts, what is left in a queue, TCP_INFO."""
 
+import ctypes
 import fcntl
 import socket
 import struct
+import threading
+import time
 
 from steps import MODES, program
 
@@ -181,3 +184,28 @@ def tcp_addrform(t):
         t.do("set %d" % value, s.setsockopt, 41, 1, value)
         t.note("domain", s.getsockopt(1, 39))
         t.do("get", s.getsockopt, 41, 1)
+
+@program()
+def tcp_waitall_with_address(t):
+    """recvfrom with room for an address waits for all, as recv does."""
+    client, server = t.pair()
+    received = []
+
+    def read():
+        buffer = ctypes.create_string_buffer(8)
+        address = ctypes.create_string_buffer(28)
+        size = ctypes.c_int(28)
+        server.settimeout(None)
+        got = t.libc("recvfrom", server.fileno(), buffer, 8, socket.MSG_WAITALL, address, ctypes.byref(size))
+        received.append((got, buffer.raw, size.value))
+
+    for parts, end in (((b"abcd", b"efgh"), False), ((b"ab",), True)):
+        thread = threading.Thread(target=read)
+        thread.start()
+        for part in parts:
+            client.send(part)
+            time.sleep(0.15)
+        if end:
+            client.shutdown(1)
+        thread.join(8)
+    t.note("received", received)
