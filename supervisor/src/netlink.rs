@@ -7,7 +7,7 @@
 
 use crate::network::{Network, Token};
 use crate::node::Node;
-use crate::sys::unix;
+use crate::sys::{random, unix};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::interfaces::View;
 use netcon_netstack::netlink::{Address, Netlink};
@@ -127,11 +127,9 @@ impl Ends {
         let index = end.network.index.0;
         let port = if wanted == 0 {
             let free = |port: &u32| *port != 0 && !tables.ports.contains_key(&(index, *port));
-            // Linux counts down from -4097 for a process that has several.
-            std::iter::once(hint)
-                .chain((0x8000_0000..=u32::MAX - 4096).rev())
-                .find(free)
-                .ok_or(Errno::EADDRINUSE)?
+            // Without randomness the first is as good as any.
+            let start = random::bytes().map_or(0, u32::from_ne_bytes);
+            free_port(hint, start, free).ok_or(Errno::EADDRINUSE)?
         } else if tables.ports.contains_key(&(index, wanted)) {
             return Err(Errno::EADDRINUSE);
         } else {
@@ -156,6 +154,19 @@ impl Ends {
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Ports of processes that have several sockets: the lowest, and how many (as Linux: from -2147483648 to -4097).
+const FIRST_EXTRA: u32 = 0x8000_0000;
+const EXTRA: u32 = 0x8000_0000 - 4096;
+
+/// The process's own number, else as Linux: down from a random one, so that it does not matter how many are taken.
+fn free_port(hint: u32, start: u32, free: impl FnMut(&u32) -> bool) -> Option<u32> {
+    let start = start % EXTRA;
+    let down = (0..=start).rev().chain((start + 1..EXTRA).rev());
+    std::iter::once(hint)
+        .chain(down.map(|step| FIRST_EXTRA + step))
+        .find(free)
 }
 
 impl Tables {
@@ -226,5 +237,50 @@ impl End {
                 Err(_) => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_found_at_once_however_many_are_taken() {
+        let mut taken: HashSet<u32> = HashSet::new();
+        // The numbers that a generator of this quality gives; the seed is of no importance.
+        let mut random = 1_u64;
+        let mut looked = 0_u32;
+        for round in 0..20_000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let start = u32::try_from(random >> 32).unwrap();
+            let port = free_port(77, start, |port| {
+                looked += 1;
+                !taken.contains(port)
+            });
+            let port = port.unwrap();
+            assert_eq!(port == 77, round == 0, "the process's number for its first");
+            assert!(port == 77 || (FIRST_EXTRA..=u32::MAX - 4096).contains(&port));
+            assert!(taken.insert(port), "given twice");
+        }
+        assert!(looked < 3 * 20_000, "{looked}");
+    }
+
+    #[test]
+    fn after_the_lowest_comes_the_highest() {
+        let mut tried = Vec::new();
+        let found = free_port(5, EXTRA + 1, |port| {
+            tried.push(*port);
+            tried.len() == 5
+        });
+        let highest = u32::MAX - 4096;
+        assert_eq!(
+            tried,
+            [5, FIRST_EXTRA + 1, FIRST_EXTRA, highest, highest - 1]
+        );
+        assert_eq!(found, Some(highest - 1));
     }
 }
