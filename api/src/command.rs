@@ -47,6 +47,8 @@ macro_rules! codes {
 codes! {
     /// The request cannot be right: a value of the wrong type or out of its range, or no JSON.
     Invalid "invalid" 400;
+    /// The request is no HTTP/1.1.
+    Malformed "malformed" 400;
     /// The request has a field or parameter that does not exist; the message names it.
     UnknownField "unknown_field" 400;
     /// The file is no wg-quick file; the message names the line.
@@ -69,6 +71,8 @@ codes! {
     TooLarge "too_large" 413;
     /// The body is something else than JSON.
     MediaType "media_type" 415;
+    /// The head of the request is too large.
+    HeadTooLarge "head_too_large" 431;
     /// The disk, the kernel or the network refused.
     Failed "failed" 500;
     /// There are too many connections or requests of this kind.

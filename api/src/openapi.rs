@@ -151,10 +151,12 @@ pub(crate) fn parameters(description: &Description) -> Vec<Value> {
 fn refusals_of(route: &Route, description: &Description) -> BTreeSet<u16> {
     let mut codes = vec![
         Code::Invalid,
+        Code::Malformed,
         Code::Unauthorized,
         Code::Forbidden,
         Code::TooSlow,
         Code::TooLarge,
+        Code::HeadTooLarge,
         Code::Failed,
         Code::Busy,
     ];

@@ -8,12 +8,14 @@
 //! [`BODY_TIME`] for its body; [`WRITE_TIME`] for a client that does not take its answer. A connection that passes one of
 //! them is closed, after an answer where one is still possible. The caller of [`serve`] bounds the connections.
 
+mod bare;
 mod body;
 mod gate;
 mod patient;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -24,6 +26,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use self::bare::WithoutBare;
 use self::body::Content;
 pub use self::gate::Gate;
 use self::patient::Patient;
@@ -72,20 +75,37 @@ where
             Ok::<_, Infallible>(answer)
         }
     });
+    let kept_back = Arc::new(AtomicBool::new(false));
+    let stream = WithoutBare::new(Patient::new(stream, WRITE_TIME), Arc::clone(&kept_back));
     let mut connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_time)
         .max_buf_size(LARGEST_HEAD)
         // A client may say that it has nothing more to ask and still wants its answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIME)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let result = (&mut connection).await;
-    if result.as_ref().is_err_and(hyper::Error::is_timeout) {
-        let parts = connection.into_parts();
+    let Err(error) = &result else { return result };
+    let kept_back = kept_back.load(Ordering::Relaxed);
+    let parts = connection.into_parts();
+    let answer = match error {
         // Between requests nobody waits for an answer.
-        if !parts.read_buf.is_empty() {
-            let _may_be_gone = parts.io.into_inner().write_all(&too_slow()).await;
-        }
+        error if error.is_timeout() && !parts.read_buf.is_empty() => Some(ApiError::new(
+            Code::TooSlow,
+            "The request did not arrive in time.",
+        )),
+        error if kept_back && error.is_parse_too_large() => Some(ApiError::new(
+            Code::HeadTooLarge,
+            format!("The head of the request is longer than {LARGEST_HEAD} bytes."),
+        )),
+        error if kept_back || error.is_parse_version_h2() => Some(ApiError::new(
+            Code::Malformed,
+            format!("This is no HTTP/1.1: {error}."),
+        )),
+        _ => None,
+    };
+    if let Some(answer) = answer {
+        let _may_be_gone = parts.io.into_inner().write_all(&unasked(&answer)).await;
     }
     result
 }
@@ -261,14 +281,6 @@ fn refused(error: ApiError) -> Response<Content> {
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     *response.body_mut() = refusal(error);
     response
-}
-
-/// A whole answer to a head that does not come to its end.
-fn too_slow() -> Vec<u8> {
-    unasked(&ApiError::new(
-        Code::TooSlow,
-        "The request did not arrive in time.",
-    ))
 }
 
 /// A whole answer that refuses a client before its request is looked at, and ends the connection.

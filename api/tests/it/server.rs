@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use netcon_api::route::MAX_BODY;
-use netcon_api::server::serve;
+use netcon_api::server::{LARGEST_HEAD, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::fake::{Fake, Open};
@@ -151,6 +151,61 @@ async fn every_token_that_is_presented_counts() {
             assert!(!answer.contains("server:"), "{answer}");
         }
     }
+}
+
+/// To these hyper alone would answer, without content.
+#[tokio::test]
+async fn what_is_no_http_is_refused_with_a_code() {
+    for (request, status, code) in [
+        ("GET /health\r\n\r\n", 400, "malformed"),
+        (
+            "\x16\x03\x01\x02\x00\x01\x00\x01|\x03\x03",
+            400,
+            "malformed",
+        ),
+        (
+            "GET /health HTTP/1.1\r\nhost localhost\r\n\r\n",
+            400,
+            "malformed",
+        ),
+        (
+            "POST /networks HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n",
+            400,
+            "malformed",
+        ),
+        (
+            &format!("GET /{}", "x".repeat(LARGEST_HEAD)),
+            431,
+            "head_too_large",
+        ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed"),
+        (
+            &format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(LARGEST_HEAD / 6)),
+            431,
+            "head_too_large",
+        ),
+    ] {
+        let answer = exchange(request, false).await;
+        let shown: String = request.chars().take(80).collect();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{shown:?}: {answer}"
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-type: application/json"), "{answer}");
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{answer}"
+        );
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["code"], code, "{answer}");
+    }
+    // After an answer too, which comes whole.
+    let two = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nnonsense\r\n\r\n";
+    let answer = exchange(two, false).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("\"code\":\"malformed\""), "{answer}");
 }
 
 #[tokio::test]
