@@ -4,7 +4,7 @@
 //! Callers are known by uid, from the kernel: of a unix socket by its credentials, of a loopback connection by the owner of
 //! the other end (sock_diag). The user of this supervisor may ask, and whoever presents its token; nobody else learns
 //! anything. A program in a network may not ask, whoever it runs as and whatever it presents: the other end of each loopback
-//! connection is looked for among the descriptors of containers, anew for each request (`gate`).
+//! connection is looked for among the descriptors of containers, again and again (`gate`).
 //!
 //! Bounds: each kind of caller has places of its own, so that none can keep another out; connections beyond them are closed
 //! at once, after an answer where it can be had without waiting.
@@ -26,7 +26,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 use self::gate::{Guard, Who};
 use crate::control::{PeerCredentials, Service};
-use crate::sys::{inet_diag, priority};
+use crate::sys::inet_diag::InetDiag;
+use crate::sys::priority;
 
 /// Connections of the user on loopback that are served at the same time.
 pub const MOST_CONNECTIONS: usize = 256;
@@ -96,7 +97,7 @@ pub fn start_for(
     thread::Builder::new()
         .name("api".to_owned())
         .spawn(move || {
-            // Packets and programs go first.
+            // Packets and programs go first, and are not interrupted.
             if let Err(error) = priority::stand_back(STEPS_BACK) {
                 tracing::debug!(%error, "the API's thread keeps its priority");
             }
@@ -164,6 +165,15 @@ async fn run(
 }
 
 async fn accept_tcp(places: Places, listener: tokio::net::TcpListener) {
+    let mut diag = InetDiag::default();
+    // Bound to one address: each connection's own one is that too.
+    let here = match listener.local_addr() {
+        Ok(here) => here,
+        Err(error) => {
+            tracing::error!(%error, "the API does not answer on loopback");
+            return;
+        }
+    };
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -174,10 +184,7 @@ async fn accept_tcp(places: Places, listener: tokio::net::TcpListener) {
                 continue;
             }
         };
-        let owner = stream
-            .local_addr()
-            .and_then(|local| inet_diag::owner(peer, local));
-        match owner {
+        match diag.owner(peer, here) {
             Ok(Some(owner)) => {
                 places.serve(stream, places.who(owner.uid, Some(owner.inode)));
             }

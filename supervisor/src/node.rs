@@ -597,16 +597,13 @@ impl Runtime for Running {
 
     fn network_of_socket(&self, inode: u64) -> Option<String> {
         let tasks = &self.0.tasks;
-        let connected = tasks.connected_from(inode);
-        let holds = |container: &Arc<Container>| {
-            connected == Some(container.id)
-                || tasks
-                    .of_container(container.id, SEARCH_PROCESSES)
-                    .into_iter()
-                    .any(|pid| task::find_socket(pid, inode, SEARCH_FDS).is_some())
-        };
-        let found = self.0.running().into_iter().find(holds)?;
-        Some(found.network.name())
+        let holder = tasks.connected_from(inode).or_else(|| {
+            let mut all = tasks.of_all(SEARCH_PROCESSES).into_iter();
+            let holds =
+                |&(pid, _): &(u32, u64)| task::find_socket(pid, inode, SEARCH_FDS).is_some();
+            all.find(holds).map(|(_, container)| container)
+        })?;
+        Some(self.0.container(holder)?.network.name())
     }
 
     fn check(&self, within: Duration) -> Result<(), RuntimeError> {

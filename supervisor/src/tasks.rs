@@ -50,6 +50,19 @@ impl Tasks {
             .collect()
     }
 
+    /// Processes that were seen and their containers, at most `limit` of each.
+    pub fn of_all(&self, limit: usize) -> Vec<(u32, u64)> {
+        let mut counts: HashMap<u64, usize> = HashMap::new();
+        let map = self.lock();
+        let all = map.iter().map(|(&pid, seen)| (pid, seen.container));
+        all.filter(|&(_, container)| {
+            let count = counts.entry(container).or_default();
+            *count += 1;
+            *count <= limit
+        })
+        .collect()
+    }
+
     /// Notes that a task is about to connect a socket that is not ours.
     pub fn connects(&self, inode: u64, container: u64) {
         let mut connected = self.connected();
@@ -106,6 +119,19 @@ impl Tasks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_each_container_a_bounded_number_is_looked_at() {
+        let tasks = Tasks::default();
+        for pid in 0..10 {
+            let container = u64::from(pid > 6);
+            let started = 1;
+            tasks.lock().insert(pid, Seen { container, started });
+        }
+        let all = tasks.of_all(4);
+        let of = |wanted| all.iter().filter(|&&(_, of)| of == wanted).count();
+        assert_eq!((of(0), of(1)), (4, 3));
+    }
 
     #[test]
     fn connected_sockets_are_remembered_up_to_a_bound() {

@@ -5,11 +5,11 @@
 use crate::clock;
 use crate::data::{self, Handle, Udp};
 use crate::node::{Node, Running};
-use crate::sys::{allocator, random};
+use crate::sys::{allocator, priority, random};
 use std::io;
 use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{Builder, park_timeout};
 use std::time::Duration;
 
@@ -26,11 +26,18 @@ pub fn start(folder: PathBuf, udp: UdpSocket) -> io::Result<Running> {
     let seed = random::bytes()?;
     let udp = Udp::new(udp)?;
     let thread_node = Arc::clone(&node);
+    let (ready, started) = mpsc::sync_channel(1);
     Builder::new().name("data".to_owned()).spawn(move || {
+        if let Err(error) = priority::short_slices() {
+            tracing::debug!(%error, "the data thread keeps the usual slices");
+        }
+        let _whoever_started_us_waits = ready.send(());
         if let Err(error) = data::run(thread_node, udp, seed) {
             tracing::error!(%error, "packets are no longer moved");
         }
     })?;
+    // The sandbox, which closes later, refuses what has been done by then.
+    let _thread_has_ended = started.recv();
     let sweep_node = Arc::clone(&node);
     Builder::new().name("sweep".to_owned()).spawn(move || {
         let mut cursor = 0;

@@ -242,8 +242,8 @@ fn what_clashes_changes_nothing() {
     }
     let same_key = ImportedNetwork {
         name: "copy".parse().unwrap(),
-        private_key: made.private_key,
-        addresses: made.addresses,
+        private_key: made.private_key.clone(),
+        addresses: made.addresses.clone(),
         mtu: None,
         wg_quick: None,
         peers: Vec::new(),

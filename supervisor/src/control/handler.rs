@@ -164,7 +164,7 @@ impl Handler for Service {
     ) -> Result<Peer, ApiError> {
         let wanted = change::peer(body)?;
         let entry = self.change_peer(&network, &peer, wanted)?;
-        let name = self.network(&network)?.config.name;
+        let name = self.network(&network)?.config.name.clone();
         let status = self.runtime().peer(name.as_str(), &entry.public_key);
         Ok(peer_view(&entry, status.as_ref()))
     }

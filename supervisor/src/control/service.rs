@@ -73,8 +73,8 @@ struct Tables {
 /// A network of the configuration.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// As it is on disk.
-    pub config: NetworkConfig,
+    /// As it is on disk. Shared, because every request takes a copy of what it looks at.
+    pub config: Arc<NetworkConfig>,
     /// Why it does not run, if it does not.
     pub failure: Option<String>,
 }
@@ -351,7 +351,7 @@ impl Service {
             network: config.name.to_string(),
         });
         let known = Known {
-            config,
+            config: Arc::new(config),
             failure: None,
         };
         tables
@@ -408,7 +408,7 @@ impl Service {
             self.take_back(self.state.save(&known.config));
             return Err(ControlError::Failed(failure));
         }
-        known.config = config;
+        known.config = Arc::new(config);
         Ok(())
     }
 

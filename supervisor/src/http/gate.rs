@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whose requests are answered.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use netcon_api::server::Gate;
 use netcon_api::{ApiError, Caller, Code};
 
+use crate::clock;
 use crate::control::Service;
 
 /// Time for the head of a request of the user.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// The same of a stranger, who may be one that only wants to hold a place.
 const STRANGERS_HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long it counts that no container holds the other end of a connection. To look means to go through all descriptors of
+/// all containers.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A caller as the kernel knows it. `inode` is of its end of a loopback connection.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +33,30 @@ pub(super) enum Who {
 pub(super) struct Guard {
     service: Arc<Service>,
     who: Who,
+    /// When no container held the other end.
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Guard {
     pub(super) fn new(service: Arc<Service>, who: Who) -> Self {
-        Self { service, who }
+        Self {
+            service,
+            who,
+            looked: Mutex::default(),
+        }
+    }
+
+    /// The network of a container that holds the other end. A socket goes from process to process: looked for before the first
+    /// request, and then anew where the last look is [`LOOK_AGAIN`] old.
+    fn holder(&self, inode: u64) -> Option<String> {
+        let now = clock::now();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN) {
+            return None;
+        }
+        let found = self.service.runtime().network_of_socket(inode);
+        *looked = found.is_none().then_some(now);
+        found
     }
 }
 
@@ -43,9 +66,7 @@ impl Gate for Guard {
             Who::Owner { uid, inode } | Who::Stranger { uid, inode } => (uid, inode),
             Who::Unknown => (u32::MAX, None),
         };
-        // A socket goes from process to process: it is asked for each time.
-        let network = inode.and_then(|inode| self.service.runtime().network_of_socket(inode));
-        if let Some(network) = network {
+        if let Some(network) = inode.and_then(|inode| self.holder(inode)) {
             return Err(forbidden(&format!(
                 "A program in network {network} may not use the control API; use it from outside."
             )));

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
@@ -20,12 +20,41 @@ pub struct Owner {
     pub inode: u64,
 }
 
-/// The owner of the socket with address `local` that is connected to `remote`. None when there is no such socket in our network namespace, or nobody holds it any more.
-///
-/// # Errors
-/// Whatever the kernel said; also when it has no inet_diag.
-pub fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Owner>> {
-    let request = request(local, remote)?;
+/// Asks the kernel about TCP sockets.
+#[derive(Debug, Default)]
+pub struct InetDiag {
+    /// Made with the first question, and anew after an answer that did not come.
+    netlink: Option<OwnedFd>,
+    /// Of the last question.
+    sequence: u32,
+}
+
+impl InetDiag {
+    /// The owner of the socket with address `local` that is connected to `remote`. None when there is no such socket in our
+    /// network namespace, or nobody holds it any more.
+    ///
+    /// # Errors
+    /// Whatever the kernel said; also when it has no inet_diag.
+    pub fn owner(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Owner>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = request(local, remote, self.sequence)?;
+        let netlink = match self.netlink.take() {
+            Some(netlink) => netlink,
+            None => open()?,
+        };
+        send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
+        let mut answer = [0; 1024];
+        let count = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        let answer = &answer[..count];
+        if field(answer, SEQUENCE).map(u32::from_ne_bytes) != Some(self.sequence) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.netlink = Some(netlink);
+        parse(answer, local.port(), remote.port())
+    }
+}
+
+fn open() -> io::Result<OwnedFd> {
     let netlink = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -33,14 +62,13 @@ pub fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Owner>>
         SockProtocol::NetlinkSockDiag,
     )?;
     setsockopt(&netlink, ReceiveTimeout, &TimeVal::seconds(1))?;
-    send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
-    let mut answer = [0; 1024];
-    let count = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    parse(&answer[..count], local.port(), remote.port())
+    Ok(netlink)
 }
 
 /// Bytes of struct nlmsghdr (netlink(7)).
 const HEADER: usize = 16;
+/// Where its sequence number stands.
+const SEQUENCE: usize = 8;
 /// Bytes of struct inet_diag_req_v2 (linux/inet_diag.h).
 const REQUEST: usize = 56;
 /// Bytes of struct inet_diag_msg without attributes.
@@ -52,7 +80,11 @@ const ONE: u16 = 1;
 /// Where sockets begin and end with a holder: TCP_ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT (linux/tcp_states.h).
 const HELD: [u8; 4] = [1, 4, 5, 8];
 
-fn request(local: SocketAddr, remote: SocketAddr) -> io::Result<[u8; HEADER + REQUEST]> {
+fn request(
+    local: SocketAddr,
+    remote: SocketAddr,
+    sequence: u32,
+) -> io::Result<[u8; HEADER + REQUEST]> {
     let (family, local_bytes, remote_bytes) = match (local, remote) {
         (SocketAddr::V4(local), SocketAddr::V4(remote)) => (
             libc::AF_INET,
@@ -76,7 +108,8 @@ fn request(local: SocketAddr, remote: SocketAddr) -> io::Result<[u8; HEADER + RE
     put(&(72_u32).to_ne_bytes());
     put(&BY_FAMILY.to_ne_bytes());
     put(&ONE.to_ne_bytes());
-    put(&[0; 8]);
+    put(&sequence.to_ne_bytes());
+    put(&[0; 4]);
     // struct inet_diag_req_v2: family, protocol, extensions, pad, states.
     put(&[
         family.to_ne_bytes()[0],
@@ -141,6 +174,10 @@ mod tests {
 
     use super::*;
 
+    fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Owner>> {
+        InetDiag::default().owner(local, remote)
+    }
+
     #[test]
     fn own_connections_are_ours_in_both_families() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
@@ -154,11 +191,13 @@ mod tests {
             let uid = nix::unistd::geteuid().as_raw();
             let inode = crate::sys::unix::inode(client.as_fd()).unwrap();
             let ours = Some(Owner { uid, inode });
-            assert_eq!(owner(peer, here).unwrap(), ours);
+            let mut diag = InetDiag::default();
+            assert_eq!(diag.owner(peer, here).unwrap(), ours);
             client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(owner(peer, here).unwrap(), ours);
+            assert_eq!(diag.owner(peer, here).unwrap(), ours);
             drop(client);
-            assert_eq!(owner(peer, here).unwrap(), None);
+            assert_eq!(diag.owner(peer, here).unwrap(), None);
+            assert!(diag.netlink.is_some(), "one socket for all questions");
         }
     }
 

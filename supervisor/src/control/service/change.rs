@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Changes of what exists: checked, written, applied to what runs; taken back from disk if that fails.
 
+use std::sync::Arc;
+
 use netcon_api::model::{Change, Happening};
 use netcon_overlay::{IpPrefix, PresharedKey};
 
@@ -49,8 +51,8 @@ impl Service {
         wanted: ChangedNetwork,
     ) -> Result<Known, ControlError> {
         let mut tables = self.lock();
-        let old = find(&tables, network)?.config.clone();
-        let mut config = old.clone();
+        let old = Arc::clone(&find(&tables, network)?.config);
+        let mut config = NetworkConfig::clone(&old);
         if let Some(name) = wanted.name {
             config.name = name;
         }
@@ -131,6 +133,7 @@ impl Service {
             self.resolver.resolve(config.name.as_str(), peer);
         }
         let name = config.name.clone();
+        let config = Arc::new(config);
         tables.networks.insert(name, Known { config, failure });
         Ok(())
     }
@@ -146,7 +149,7 @@ impl Service {
         wanted: ChangedPeer,
     ) -> Result<PeerEntry, ControlError> {
         let mut tables = self.lock();
-        let mut config = find(&tables, network)?.config.clone();
+        let mut config = NetworkConfig::clone(&find(&tables, network)?.config);
         let place = place_of(&config, peer)?;
         let old = config.peers.remove(place);
         if let Change::Set(name) = &wanted.name {

@@ -64,8 +64,7 @@ impl Service {
     /// [`ControlError`]; nothing has changed then.
     pub fn add_peer(&self, network: &str, new: NewPeer) -> Result<AddedPeer, ControlError> {
         let mut tables = self.lock();
-        let known = find(&tables, network)?.clone();
-        let mut config = known.config;
+        let mut config = NetworkConfig::clone(&find(&tables, network)?.config);
         if let Some(name) = &new.name {
             check_peer_name(&config, name)?;
         }
@@ -136,7 +135,7 @@ impl Service {
     /// [`ControlError`]; nothing has changed then.
     pub fn remove_peer(&self, network: &str, peer: &str) -> Result<PeerEntry, ControlError> {
         let mut tables = self.lock();
-        let mut config = find(&tables, network)?.config.clone();
+        let mut config = NetworkConfig::clone(&find(&tables, network)?.config);
         let place = place_of(&config, peer)?;
         let removed = config.peers.remove(place);
         let name = config.name.to_string();

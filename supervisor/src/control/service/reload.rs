@@ -2,6 +2,7 @@
 //! Reading the state directory again, after a person or a program has changed files in it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Known, Service, Tables, peer_config};
 use netcon_api::model::Happening;
@@ -78,7 +79,7 @@ impl Service {
                     });
                     reloaded.added += 1;
                 }
-                Some(known) if is_same(&known.config, &config) => {}
+                Some(known) if is_same(&*known.config, &config) => {}
                 Some(known) => {
                     let known = known.clone();
                     self.follow(&mut tables, &known, config);
@@ -102,9 +103,9 @@ impl Service {
         if let Some(failure) = &failure {
             tracing::error!("Network {} does not run: {failure}", config.name);
         }
-        tables
-            .networks
-            .insert(config.name.clone(), Known { config, failure });
+        let name = config.name.clone();
+        let config = Arc::new(config);
+        tables.networks.insert(name, Known { config, failure });
     }
 
     /// Brings a running network in step with its changed file.
@@ -115,7 +116,7 @@ impl Service {
             tables.networks.insert(
                 config.name.clone(),
                 Known {
-                    config,
+                    config: Arc::new(config),
                     failure: None,
                 },
             );
