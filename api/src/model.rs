@@ -164,6 +164,10 @@ pub struct Container {
     pub pid: u32,
     /// Name the program was started with.
     pub program: String,
+    /// Command line of the first process, argument by argument: as it is now, or as it was when that process ended. Told up
+    /// to 4096 bytes, then it ends in an ellipsis; empty while it is not known.
+    #[serde(default)]
+    pub command: Vec<String>,
     /// Seconds since the Unix epoch.
     pub started: u64,
     /// Sockets it has now.

@@ -16,9 +16,10 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// A running container.
 #[derive(Debug)]
@@ -43,6 +44,24 @@ pub struct Container {
     pub duty: Duty,
     /// Its trapped calls so far.
     pub calls: Calls,
+    /// Its command line, when it was last looked at.
+    pub command: Command,
+}
+
+/// The command line of a container's first process. Reading it may block on the program, so only the thread of its parked calls
+/// does that, when somebody asks.
+#[derive(Debug, Default)]
+pub struct Command {
+    known: Mutex<Vec<String>>,
+    /// Somebody has asked, and the thread has not looked yet.
+    asked: AtomicBool,
+}
+
+impl Command {
+    fn known(&self) -> MutexGuard<'_, Vec<String>> {
+        // Every change is a single step.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Which thread receives a container's calls, and since when it has been busy with one.
@@ -95,6 +114,34 @@ impl Container {
     #[must_use]
     pub fn program(&self) -> String {
         String::from_utf8_lossy(&self.argv0).into_owned()
+    }
+
+    /// The command line of its first process, as far as it is known: as it is now, or as it was when that process ended.
+    #[must_use]
+    pub fn command(&self) -> Vec<String> {
+        self.command.known().clone()
+    }
+
+    /// Has the command line looked at; told when that is done. None: somebody waits for that already.
+    #[must_use]
+    pub fn ask_for_command(&self) -> Option<oneshot::Receiver<()>> {
+        if self.command.asked.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let (done, receiver) = oneshot::channel();
+        self.room.post(Message::Look(done));
+        Some(receiver)
+    }
+
+    /// Looks at the command line. For the thread of the parked calls.
+    pub fn look_at_command(&self, node: &Node) {
+        self.command.asked.store(false, Ordering::Release);
+        let found = task::command(self.pid).unwrap_or_default();
+        // The number may be another process's by now.
+        let is_ours = node.tasks.container_of(self.pid) == Some(self.id);
+        if is_ours && !found.is_empty() {
+            *self.command.known() = found;
+        }
     }
 
     /// Leaves a call waiting.

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Everything that runs. Shared by all threads.
 #[derive(Debug)]
@@ -582,12 +583,21 @@ impl Runtime for Running {
                 network: container.network.name(),
                 pid: container.pid,
                 program: container.program(),
+                command: container.command(),
                 started: container.started,
                 sockets,
                 traffic,
             }
         };
         running.into_iter().map(view).collect()
+    }
+
+    fn look_at_commands(&self) -> Vec<oneshot::Receiver<()>> {
+        let running = self.0.running();
+        running
+            .iter()
+            .filter_map(|container| container.ask_for_command())
+            .collect()
     }
 
     fn network_of(&self, pid: u32) -> Option<String> {
@@ -674,6 +684,7 @@ impl Runtime for Running {
             room,
             duty: container::Duty::default(),
             calls: Calls::default(),
+            command: container::Command::default(),
         });
         probe(&container)?;
         let _ = self.0.tasks.note(container.pid, container.id);

@@ -25,6 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// A call that waits.
 #[derive(Debug)]
@@ -84,11 +85,13 @@ pub enum Message {
     /// Something has happened that no descriptor tells of (an error of a datagram socket, a network that stopped): every call
     /// that waits looks again.
     Retry,
+    /// Somebody wants to know the command line; told when it has been looked at.
+    Look(oneshot::Sender<()>),
     /// The last task of the container is gone.
     End,
 }
 
-/// Where messages for the thread are left. Bounded by the number of threads and sockets of the container.
+/// Where messages for the thread are left. Bounded by the number of threads and sockets of the container, and one look.
 #[derive(Debug)]
 pub struct Room {
     inbox: Mutex<Vec<Message>>,
@@ -239,6 +242,11 @@ impl Attendant<'_> {
                 for key in waiting {
                     self.attempt(key);
                 }
+            }
+            Message::Look(done) => {
+                self.container.look_at_command(self.node);
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
             }
             Message::End => return false,
         }

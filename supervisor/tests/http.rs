@@ -13,8 +13,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
-use common::{Folder, service};
+use common::{Folder, inode, service};
 use netcon_supervisor::control::PeerCredentials;
 use netcon_supervisor::http;
 
@@ -87,6 +88,62 @@ fn others_hear_one_sentence() {
     }
 }
 
+/// A connection that a program of a container comes to hold is refused before long, though not every request is a search.
+#[test]
+fn containers_are_looked_through_now_and_then() {
+    let folder = Folder::new();
+    let (service, fake) = service(&folder);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let user = nix::unistd::geteuid().as_raw();
+    let _unix = http::start_for(user, service, vec![listener]).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let held = inode(&stream);
+    let mut ask = || {
+        stream
+            .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        while !answer.contains("}\n") {
+            let mut part = [0; 4096];
+            let count = stream.read(&mut part).unwrap();
+            assert_ne!(count, 0, "{answer}");
+            answer.push_str(std::str::from_utf8(&part[..count]).unwrap());
+        }
+        answer
+    };
+    // As many requests as fit: far more than searches.
+    let begun = std::time::Instant::now();
+    let mut requests = 0;
+    while begun.elapsed() < Duration::from_millis(250) {
+        assert!(ask().starts_with("HTTP/1.1 200 "));
+        requests += 1;
+    }
+    let searches = fake.seen().searches;
+    let most = begun.elapsed().as_millis() / 100 + 1;
+    assert!(
+        searches >= 1 && searches as u128 <= most,
+        "{searches} of {requests}"
+    );
+    fake.seen().sockets_inside.insert(held, "demo".to_owned());
+    let told = std::time::Instant::now();
+    loop {
+        let answer = ask();
+        if answer.starts_with("HTTP/1.1 403 ") {
+            break;
+        }
+        assert!(told.elapsed() < Duration::from_secs(5), "{answer}");
+    }
+    // A new one is looked for before its first request.
+    let mut other = TcpStream::connect(address).unwrap();
+    let held = inode(&other);
+    fake.seen().sockets_inside.insert(held, "demo".to_owned());
+    other.write_all(REQUEST.as_bytes()).unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+}
+
 #[test]
 fn connections_are_bounded() {
     let folder = Folder::new();
@@ -111,7 +168,7 @@ fn connections_are_bounded() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     drop(crowd);
     let served = (0..200).any(|_| {
-        std::thread::park_timeout(std::time::Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
         let mut stream = TcpStream::connect(addresses[0]).unwrap();
         let mut answer = String::new();
         stream.write_all(REQUEST.as_bytes()).is_ok()

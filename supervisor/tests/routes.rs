@@ -111,6 +111,7 @@ impl World {
             network: "demo".into(),
             pid: 4321,
             program: "nginx".into(),
+            command: Vec::new(),
             started: Duration::ZERO,
             sockets: 1,
             traffic: netcon_netstack::sockets::Traffic::default(),

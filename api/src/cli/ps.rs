@@ -13,11 +13,21 @@ pub(super) fn run(context: Context) -> Result<(), Failure> {
     context.show(context.ask(&Command::ContainerList {})?, screen)
 }
 
+/// A command line as people read it; as ps(1), it is not quoted. The name where no more is known.
+pub(super) fn command_line(command: &[String], program: &str) -> String {
+    if command.is_empty() {
+        program.to_owned()
+    } else {
+        command.join(" ")
+    }
+}
+
 fn screen(all: &Vec<Container>) -> Screen {
     let mut table = Table::new(&[
-        "ID", "NETWORK", "PID", "SOCKETS", "RECEIVED", "SENT", "UP", "PROGRAM",
+        "ID", "NETWORK", "PID", "SOCKETS", "RECEIVED", "SENT", "UP", "COMMAND",
     ])
-    .right(&[0, 2, 3, 4, 5, 6]);
+    .right(&[0, 2, 3, 4, 5, 6])
+    .verbatim(7);
     for container in all {
         table.row([
             container.id.to_string(),
@@ -27,7 +37,7 @@ fn screen(all: &Vec<Container>) -> Screen {
             bytes(container.rx_bytes),
             bytes(container.tx_bytes),
             span(since(container.started)),
-            container.program.clone(),
+            command_line(&container.command, &container.program),
         ]);
     }
     Screen::of(&table)

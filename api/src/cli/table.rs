@@ -20,6 +20,8 @@ pub(super) struct Table {
     right: &'static [usize],
     /// The column that holds sentences: they go on in the next line at any blank.
     prose: Option<usize>,
+    /// The column whose texts are not ours: a comma in them separates nothing.
+    verbatim: Option<usize>,
     /// Columns that are cut last: half an address is none.
     whole: &'static [usize],
 }
@@ -68,6 +70,7 @@ impl Table {
             rows: vec![headings.iter().map(heading).collect()],
             right: &[],
             prose: None,
+            verbatim: None,
             whole: &[],
         }
     }
@@ -86,6 +89,14 @@ impl Table {
     pub(super) fn prose(self, column: usize) -> Self {
         Self {
             prose: Some(column),
+            ..self
+        }
+    }
+
+    /// With texts in this column, counted from 0, that are cut where they are too long, whatever stands in them.
+    pub(super) fn verbatim(self, column: usize) -> Self {
+        Self {
+            verbatim: Some(column),
             ..self
         }
     }
@@ -117,6 +128,9 @@ impl Table {
                 if self.whole.contains(&column) {
                     return width(column);
                 }
+                if self.verbatim == Some(column) {
+                    return RECOGNISED;
+                }
                 let cells = self.rows.iter().filter_map(|row| row.get(column));
                 let lists = cells.filter(|cell| cell.text.contains(LIST));
                 let items = lists.flat_map(|cell| cell.text.split_inclusive(LIST));
@@ -133,6 +147,9 @@ impl Table {
                 .zip(&widths)
                 .enumerate()
                 .map(|(column, (cell, &width))| {
+                    if self.verbatim == Some(column) {
+                        return vec![cut(&cell.text, width)];
+                    }
                     let prose = self.prose == Some(column);
                     let after = if prose { " " } else { LIST };
                     break_after(after, &cell.text, width)
@@ -302,6 +319,16 @@ mod tests {
         assert_eq!(
             plain(&table, Some(20)),
             "KEY        ENDPOINT\nkkkkkkkk…  192.0.2.…\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_ours_stays_on_its_line() {
+        let mut table = Table::new(&["ADDRESSES", "COMMAND"]).verbatim(1);
+        table.row(["10.77.0.1/24, fd77::1/64", "a, b, and a rather long one"]);
+        assert_eq!(
+            plain(&table, Some(50)),
+            "ADDRESSES                 COMMAND\n10.77.0.1/24, fd77::1/64  a, b, and a rather long…\n"
         );
     }
 

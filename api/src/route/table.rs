@@ -110,10 +110,10 @@ routes! {
     Capture = capture: GET "/networks/{network}/capture" (network: String) query(query: CaptureQuery) -> Stream<Pcapng>;
 
     /// Running containers
-    ContainerList = container_list: GET "/containers" -> Vec<Container>;
+    ContainerList = container_list: GET "/containers" -> Later<Vec<Container>>;
 
     /// One container
-    ContainerShow = container_show: GET "/containers/{id}" (id: u64) -> Container;
+    ContainerShow = container_show: GET "/containers/{id}" (id: u64) -> Later<Container>;
 
     /// Figures for Prometheus
     Metrics = metrics: GET "/metrics" -> Text<Prometheus>;

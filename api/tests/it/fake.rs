@@ -248,14 +248,14 @@ impl Handler for Fake {
         found
     }
 
-    fn container_list(&self, _: Caller) -> Result<Vec<Container>, ApiError> {
+    fn container_list(&self, _: Caller) -> Result<Later<Vec<Container>>, ApiError> {
         self.note(Command::ContainerList {});
-        Ok(vec![container()])
+        Ok(done(vec![container()]))
     }
 
-    fn container_show(&self, _: Caller, id: u64) -> Result<Container, ApiError> {
+    fn container_show(&self, _: Caller, id: u64) -> Result<Later<Container>, ApiError> {
         self.note(Command::ContainerShow { id });
-        Ok(container())
+        Ok(done(container()))
     }
 
     fn socket_list(
@@ -428,6 +428,13 @@ fn token() -> TokenView {
     }
 }
 
+/// An answer that is there.
+fn done<T>(value: T) -> Later<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let _receiver_is_here = sender.send(Ok(value));
+    Later(receiver)
+}
+
 fn container() -> Container {
     Container {
         id: 7,
@@ -435,6 +442,7 @@ fn container() -> Container {
         pid: 4321,
         // A program may be called anything.
         program: "nginx\x1b[2J".into(),
+        command: vec!["nginx\x1b[2J".into(), "-c".into(), "a, b".into()],
         started: 0,
         sockets: 3,
         rx_bytes: 12_000,

@@ -64,7 +64,7 @@ fn tables_for_people() {
     );
     assert!(
         ps.contains(" 7  demo     4321        3     12 kB  34 MB")
-            && ps.trim_end().ends_with("nginx?[2J"),
+            && ps.trim_end().ends_with("nginx?[2J -c a, b"),
         "{ps}"
     );
     let shown = ok(&supervisor, &["network", "show", "demo"]);

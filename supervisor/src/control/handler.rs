@@ -3,6 +3,7 @@
 
 mod change;
 
+use super::runtime::{ContainerView, Runtime};
 use super::service::{
     ControlError, ImportedNetwork, Known, NewNetwork, NewPeer, PeerExport, Service, no_peer,
 };
@@ -23,6 +24,8 @@ use netcon_api::token::Token;
 use netcon_api::wgquick::{self, File, Key, Prefix};
 use netcon_api::{ApiError, Caller, Code, Handler, openapi};
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::oneshot;
 
 use netcon_overlay::{IpPrefix, PeerStatus, PresharedKey, PrivateKey, PublicKey};
 
@@ -178,15 +181,19 @@ impl Handler for Service {
         Ok(peer_view(&self.remove_peer(&network, &peer)?, None))
     }
 
-    fn container_list(&self, _caller: Caller) -> Result<Vec<Container>, ApiError> {
-        Ok(self.containers())
+    fn container_list(&self, _caller: Caller) -> Result<Later<Vec<Container>>, ApiError> {
+        Ok(self.with_commands(|runtime| Ok(containers(runtime))))
     }
 
-    fn container_show(&self, _caller: Caller, id: u64) -> Result<Container, ApiError> {
-        self.containers()
-            .into_iter()
-            .find(|container| container.id == id)
-            .ok_or_else(|| ApiError::new(Code::NotFound, format!("There is no container {id}.")))
+    fn container_show(&self, _caller: Caller, id: u64) -> Result<Later<Container>, ApiError> {
+        Ok(self.with_commands(move |runtime| {
+            containers(runtime)
+                .into_iter()
+                .find(|container| container.id == id)
+                .ok_or_else(|| {
+                    ApiError::new(Code::NotFound, format!("There is no container {id}."))
+                })
+        }))
     }
 
     fn socket_list(
@@ -327,18 +334,26 @@ impl Service {
             .collect()
     }
 
-    fn containers(&self) -> Vec<Container> {
-        let view = |view: super::ContainerView| Container {
-            id: view.id,
-            network: view.network,
-            pid: view.pid,
-            program: view.program,
-            started: view.started.as_secs(),
-            sockets: view.sockets,
-            rx_bytes: view.traffic.received,
-            tx_bytes: view.traffic.sent,
+    /// An answer that is made when the command lines of all containers have been looked at, or [`LOOK_TIME`] has passed.
+    fn with_commands<T: Send + 'static>(
+        &self,
+        answer: impl FnOnce(&dyn Runtime) -> Result<T, ApiError> + Send + 'static,
+    ) -> Later<T> {
+        let (sender, receiver) = oneshot::channel();
+        let looks = self.runtime().look_at_commands();
+        let runtime = self.shared_runtime();
+        let wait = async move {
+            for look in looks {
+                // One that is dropped has ended.
+                let _told_or_ended = look.await;
+            }
         };
-        self.runtime().containers().into_iter().map(view).collect()
+        tokio::spawn(async move {
+            let _some_are_as_they_were = tokio::time::timeout(LOOK_TIME, wait).await;
+            // Whoever asked may have left.
+            let _ = sender.send(answer(&*runtime));
+        });
+        Later(receiver)
     }
 
     fn import(&self, request: &ImportNetwork) -> Result<Imported, ApiError> {
@@ -429,6 +444,24 @@ impl Service {
             config,
         })
     }
+}
+
+/// How long an answer waits for the command lines of programs, each of which may hold that up.
+const LOOK_TIME: Duration = Duration::from_millis(200);
+
+fn containers(runtime: &dyn Runtime) -> Vec<Container> {
+    let view = |view: ContainerView| Container {
+        id: view.id,
+        network: view.network,
+        pid: view.pid,
+        program: view.program,
+        command: view.command,
+        started: view.started.as_secs(),
+        sockets: view.sockets,
+        rx_bytes: view.traffic.received,
+        tx_bytes: view.traffic.sent,
+    };
+    runtime.containers().into_iter().map(view).collect()
 }
 
 pub(super) fn peer_view(peer: &PeerEntry, live: Option<&PeerStatus>) -> Peer {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use netcon_netstack::sockets::Traffic;
 use netcon_overlay::{PeerConfig, PeerStatus, PrivateKey, PublicKey};
+use tokio::sync::oneshot;
 
 use crate::state::PeerTimestamps;
 
@@ -64,6 +65,12 @@ pub trait Runtime: super::Observe {
 
     /// Every container that has at least one live task, oldest first.
     fn containers(&self) -> Vec<ContainerView>;
+
+    /// Has the command lines of all containers looked at, so that [`Runtime::containers`] tells them as they are now. Each
+    /// channel is told when one has been; a program may hold that up for ever.
+    fn look_at_commands(&self) -> Vec<oneshot::Receiver<()>> {
+        Vec::new()
+    }
 
     /// The network in which the process `pid` lives, if it is a task of a container.
     ///
@@ -177,6 +184,8 @@ pub struct ContainerView {
     pub pid: u32,
     /// `argv[0]` of the program, lossily made text.
     pub program: String,
+    /// Command line of the first process, lossily made text; empty while it is not known.
+    pub command: Vec<String>,
     /// When it started, since the Unix epoch.
     pub started: Duration,
     /// Sockets that exist in it now.

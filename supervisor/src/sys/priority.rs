@@ -13,8 +13,17 @@ const SHORTEST_SLICE: u64 = 100_000;
 /// # Errors
 /// Whatever the kernel said.
 pub fn stand_back(steps: i32) -> io::Result<()> {
-    // SAFETY: plain integers; 0 is the calling thread.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, steps) }.into())?;
+    // SAFETY: __errno_location gives this thread's own variable; plain integers; 0 is the calling thread.
+    let nice = unsafe {
+        // -1 is a priority, too (getpriority(2)).
+        *libc::__errno_location() = 0;
+        libc::getpriority(libc::PRIO_PROCESS, 0)
+    };
+    if nice == -1 && io::Error::last_os_error().raw_os_error() != Some(0) {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain integers; 0 is the calling thread. What is beyond the last step counts as that.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice + steps) }.into())?;
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: the structure outlives the call; 0 is the calling thread.
     check(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) }.into())
@@ -83,10 +92,11 @@ mod tests {
             if crate::sys::kernel::release().is_some_and(|(_, numbers)| numbers >= (6, 12)) {
                 assert_eq!(short.2, SHORTEST_SLICE);
             }
-            stand_back(nice + 5).unwrap();
+            stand_back(3).unwrap();
+            stand_back(2).unwrap();
             let (policy, later, _) = now();
             assert_eq!(policy, libc::SCHED_BATCH.cast_unsigned());
-            assert_eq!(later, nice + 5);
+            assert_eq!(later, (nice + 5).min(19));
         });
         thread.join().unwrap();
     }

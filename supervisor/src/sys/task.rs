@@ -4,7 +4,7 @@
 
 use crate::network::Program;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -124,6 +124,45 @@ pub fn program(tid: u32) -> Option<Program> {
     })
 }
 
+/// Longest command line that is read, in bytes.
+const LONGEST_COMMAND: usize = 4096;
+
+/// The command line of a process: what it was started with by the last exec, or what it has written over that. Empty for one
+/// that is ending.
+///
+/// This reads the program's memory, which may block for as long as the program likes (userfaultfd, FUSE).
+pub fn command(pid: u32) -> Option<Vec<String>> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
+    let most = LONGEST_COMMAND as u64 + 1;
+    file.take(most).read_to_end(&mut bytes).ok()?;
+    Some(arguments(&bytes))
+}
+
+/// Arguments, each of which ends with a zero (proc_pid_cmdline(5)). What is longer than [`LONGEST_COMMAND`] ends in an ellipsis.
+fn arguments(bytes: &[u8]) -> Vec<String> {
+    let whole = bytes.len() <= LONGEST_COMMAND;
+    let bytes = &bytes[..bytes.len().min(LONGEST_COMMAND)];
+    // A program that writes over its arguments fills what is left with zeros.
+    let end = bytes
+        .iter()
+        .rposition(|&b| b != 0)
+        .map_or(0, |last| last + 1);
+    if end == 0 {
+        return Vec::new();
+    }
+    let text = |argument: &[u8]| String::from_utf8_lossy(argument).into_owned();
+    let mut all: Vec<String> = bytes[..end].split(|&b| b == 0).map(text).collect();
+    if !whole && let Some(last) = all.last_mut() {
+        // Half a character may stand there.
+        while last.ends_with(char::REPLACEMENT_CHARACTER) {
+            last.pop();
+        }
+        last.push('…');
+    }
+    all
+}
+
 /// Process a pidfd of thread `tid` refers to, in our pid namespace.
 pub fn pidfd_target(tid: u32, pidfd: i32) -> Option<u32> {
     status_field(
@@ -198,6 +237,29 @@ mod tests {
         assert_eq!(parse_socket_link(b"pipe:[123]"), None);
         assert_eq!(parse_socket_link(b"/tmp/socket:[1]"), None);
         assert_eq!(parse_socket_link(b"socket:[x]"), None);
+    }
+
+    #[test]
+    fn a_command_line_is_told_argument_by_argument_and_bounded() {
+        assert_eq!(arguments(b"a\0b c\0\xff\0"), ["a", "b c", "\u{fffd}"]);
+        // An empty argument counts where another one follows.
+        assert_eq!(arguments(b"a\0\0b\0"), ["a", "", "b"]);
+        assert_eq!(
+            arguments(b"nginx: master process\0\0\0\0"),
+            ["nginx: master process"]
+        );
+        assert!(arguments(b"").is_empty() && arguments(b"\0\0").is_empty());
+        let long = [b"a\0".as_slice(), "ä".repeat(LONGEST_COMMAND).as_bytes()].concat();
+        let cut = arguments(&long);
+        assert_eq!(cut.len(), 2);
+        assert_eq!(
+            cut[1].chars().filter(|&c| c == 'ä').count(),
+            LONGEST_COMMAND / 2 - 1
+        );
+        assert!(cut[1].ends_with("ä…"));
+        let us = command(std::process::id()).unwrap();
+        assert_eq!(us, std::env::args().collect::<Vec<_>>());
+        assert_eq!(command(u32::MAX), None);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Seen {
     pub(crate) inside: BTreeMap<u32, String>,
     /// Host socket → network: held by programs of containers.
     pub(crate) sockets_inside: BTreeMap<u64, String>,
+    /// How often containers were looked through for a socket.
+    pub(crate) searches: usize,
     /// What the overlay says of peers.
     pub(crate) status: Vec<PeerStatus>,
     /// What it was told or shall tell about timestamps.
@@ -148,7 +150,9 @@ impl Runtime for Fake {
     }
 
     fn network_of_socket(&self, inode: u64) -> Option<String> {
-        self.seen().sockets_inside.get(&inode).cloned()
+        let mut seen = self.seen();
+        seen.searches += 1;
+        seen.sockets_inside.get(&inode).cloned()
     }
 
     fn start_container(

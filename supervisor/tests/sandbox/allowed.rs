@@ -54,7 +54,9 @@ pub(crate) fn network() {
     let (mut server, peer) = listener.accept().unwrap();
     let here = server.local_addr().unwrap();
     let me = nix::unistd::geteuid().as_raw();
-    let owner = sys::inet_diag::owner(peer, here).unwrap();
+    let owner = sys::inet_diag::InetDiag::default()
+        .owner(peer, here)
+        .unwrap();
     assert_eq!(owner.map(|owner| owner.uid), Some(me));
     client.write_all(b"hello").unwrap();
     assert_eq!(sys::ioctl::input_queue(server.as_fd()).unwrap_or(5), 5);

@@ -2,6 +2,7 @@
 """What netcon shows: tables that fit, colours only where they are wanted, and a terminal that is given back."""
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -10,7 +11,7 @@ import struct
 import termios
 import time
 
-from harness import contains, equal, test, true
+from harness import contains, equal, eventually, test, true
 
 TABLES = (("status",), ("ps",), ("network", "list"), ("peer", "list", "{}"), ("network", "show", "{}"), ("doctor",))
 
@@ -73,6 +74,43 @@ def fit(w):
             true(text.strip() and "\x1b" not in text, "%s: %r" % (words, text[:200]))
             for line in text.splitlines():
                 true(len(line) <= columns, "%s: %r is longer than %d" % (words, line, columns))
+
+
+@test("ps-command")
+def command(w):
+    """netcon ps tells the command line: as it is after exec, its arguments apart, on one line, whole up to a bound."""
+
+    def told(process):
+        """The entry of a program, and its lines on a terminal of 80 columns."""
+        all = json.loads(w.a.netcon("--json", "ps").ok().text)
+        entry = next((container for container in all if container["pid"] == process.pid), None)
+        env = {"NETCON_SOCKET": str(w.a.socket), "COLUMNS": "80"}
+        text = w.context.run([w.context.bin / "netcon", "ps"], env=env).ok().text
+        return entry, [line for line in text.splitlines() if str(process.pid) in line.split()]
+
+    # It replaces itself twice: what counts is what it is now.
+    arguments = ["sleep", "1000.0", "漢字 漢字, ä", "a\nb\x1b[31m" + "x" * 100]
+    script = "exec /usr/bin/python3 -c 'import os,sys;os.execv(sys.argv[1],sys.argv[2:])' \"$@\""
+    programs = []
+    for argv in (["/bin/sleep", *arguments[:2]], ["/usr/bin/python3", "python3", "-c", "input()", *arguments[2:]]):
+        programs.append(w.a.start("/bin/sh", "-c", script, "sh", *argv, pipes=True))
+    short, long = programs
+    eventually(lambda: told(short)[0] and told(short)[0]["command"] == arguments[:2], 10, "what sleep runs as")
+    wanted = ["python3", "-c", "input()", *arguments[2:]]
+    eventually(lambda: told(long)[0] and told(long)[0]["command"] == wanted, 10, "what python runs as")
+    equal(told(long)[0]["program"], "/bin/sh", "what was started")
+    lines = told(long)[1]
+    equal(len(lines), 1, "lines of %r" % lines)
+    contains(lines[0], "python3 -c input() ", "the command")
+    true(lines[0].endswith("…"), "cut: %r" % lines[0])
+    huge = w.a.start("/bin/sh", "-c", "read x", "sh", *["é" * 1000] * 40, pipes=True)
+    eventually(lambda: told(huge)[0] and told(huge)[0]["command"][:1] == ["/bin/sh"], 10, "what the shell runs as")
+    entry = told(huge)[0]["command"]
+    true(entry[-1].endswith("é…"), "the end of %r" % entry[-1][-9:])
+    size = sum(len(argument.encode()) + 1 for argument in entry)
+    true(4000 < size <= 4100, "%d bytes are told" % size)
+    for program in (*programs, huge):
+        program.stop()
 
 
 @test("screens-colours")

@@ -35,6 +35,8 @@ pub(super) struct Container {
     pub(super) network: String,
     pub(super) pid: u32,
     pub(super) program: String,
+    #[serde(default)]
+    pub(super) command: Vec<String>,
     pub(super) started: u64,
     pub(super) sockets: usize,
     #[serde(default)]

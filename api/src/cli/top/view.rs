@@ -2,6 +2,7 @@
 //! What is on the screen, and what keys do to it.
 
 use super::super::human::{bytes, span};
+use super::super::ps::command_line;
 use super::super::table::{clean, cut};
 use super::sample::{News, Of, Sample};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -101,7 +102,7 @@ const PEERS: &[Column] = &[
 
 const CONTAINERS: &[Column] = &[
     number("PID", 1),
-    text("PROGRAM", 0, 12),
+    text("COMMAND", 0, 12),
     text("NETWORK", 1, 12),
     number("SOCKETS", 2),
     number("UP", 3),
@@ -563,7 +564,7 @@ fn rows(tab: Tab, sample: &Sample) -> Vec<Vec<Value>> {
                 let up = sample.now.saturating_sub(container.started);
                 vec![
                     Value::number(container.pid.into(), container.pid.to_string()),
-                    Value::text(&container.program),
+                    Value::text(command_line(&container.command, &container.program)),
                     Value::text(&container.network),
                     Value::count(container.sockets),
                     Value::number(up, span(up)),

@@ -60,6 +60,10 @@ fn sample(networks: usize, containers: u64) -> Sample {
             network: "demo".to_owned(),
             pid: 4000 + u32::try_from(id).unwrap(),
             program: program(id).to_owned(),
+            command: match id {
+                1 => vec!["curl".to_owned(), "http://10.77.0.2/".to_owned()],
+                _ => Vec::new(),
+            },
             started: 1_800_000_000 - 100 * id * id,
             sockets: usize::try_from(3 * id % 7).unwrap(),
             rx_bytes: 500 * id,
