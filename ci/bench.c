@@ -6,7 +6,7 @@
 //   bench connect ADDRESS PORT COUNT     COUNT times: connect, one byte there and back, close
 //   bench start COUNT COMMAND…           COUNT times: run the command and wait for its end
 //   bench rtt-for ADDRESS PORT SECONDS   as rtt, for that time
-//   bench http ADDRESS PORT              serves: the least that can be called HTTP
+//   bench http ADDRESS PORT LENGTH       serves: the least that can be called HTTP, with LENGTH bytes in each answer
 //   bench load ADDRESS PORT SECONDS RATE SLOW
 //       RATE requests a second, ten on a connection, beside SLOW clients whose heads never end; counts the answers
 
@@ -111,10 +111,13 @@ static void echo(const char *address, const char *port) {
     }
 }
 
-static const char ANSWER[] = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}\n";
 static const char REQUEST[] = "GET /networks HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-static void http(const char *address, const char *port) {
+static void http(const char *address, const char *port, int length) {
+    static char answer[65536];
+    int head = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n", length);
+    if (length < 0 || head + length > (int)sizeof answer) exit(2);
+    memset(answer + head, ' ', (size_t)length);
     struct sockaddr_storage at;
     socklen_t size = parse(address, port, &at);
     int one = 1, l = socket(at.ss_family, SOCK_STREAM, 0), e = epoll_create1(0);
@@ -136,7 +139,7 @@ static void http(const char *address, const char *port) {
             if (got <= 0) {
                 close(s);
             } else if (got >= 4 && memcmp(data + got - 4, "\r\n\r\n", 4) == 0) {
-                if (write(s, ANSWER, sizeof ANSWER - 1) < 0) close(s);
+                if (write(s, answer, (size_t)(head + length)) < 0) close(s);
             }
         }
     }
@@ -195,7 +198,7 @@ static void load(const struct sockaddr_storage *to, socklen_t size, double secon
 
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
-    if (strcmp(argv[1], "http") == 0) http(argv[2], argv[3]);
+    if (strcmp(argv[1], "http") == 0) http(argv[2], argv[3], argc > 4 ? atoi(argv[4]) : 3);
     if (strcmp(argv[1], "load") == 0) {
         struct sockaddr_storage at;
         if (argc < 7) return 2;

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """Whether the control API holds up the data path: one byte there and back between two supervisors, while slow clients and
-requests are on the API of one of them, against the same load on a server that does nothing.
+requests are on the API of one of them, against the same load on a server that does nothing but answer as much.
 
 Exit status 1 when the 99th percentile grows by more than a fifth, or threads or files are not bounded.
 """
@@ -39,7 +39,10 @@ class Bench:
         self.most = {}
 
     def open(self):
-        self.context.start([self.probe, "http", "127.0.0.1", self.dummy_port], name="dummy")
+        # As much to send and to read as the API's answer.
+        code = "import urllib.request as u; a = u.urlopen('http://127.0.0.1:%d/networks'); print(len(str(a.headers) + a.read().decode()))"
+        length = self.context.run(["/usr/bin/python3", "-c", code % self.world.a.udp_port]).ok().text.strip()
+        self.context.start([self.probe, "http", "127.0.0.1", self.dummy_port, length], name="dummy")
         self.world.a.start(self.probe, "echo", self.world.a.addresses[4], "7007", name="echo")
         self.world.b.wait_port(4, 7007, self.world.a.addresses[4])
 

@@ -90,12 +90,16 @@ pub(super) enum Cli {
     Service(service::Verb),
     /// Examine what this machine allows, and say what to do where it is too little
     Doctor(doctor::Options),
-    /// Print a script by which a shell completes this command
+    /// Print a script by which a shell completes netcon, netcon-shim and netcon-supervisor
     ///
     /// bash: source <(netcon completions bash); zsh: the same, after compinit; fish: netcon completions fish | source.
     Completions {
         /// The shell
-        shell: Shell,
+        #[arg(required_unless_present = "networks")]
+        shell: Option<Shell>,
+        /// Print the names of the networks there are instead, for such scripts
+        #[arg(long, hide = true, conflicts_with = "shell")]
+        networks: bool,
     },
     /// Write the manual pages to a folder
     #[command(hide = true)]

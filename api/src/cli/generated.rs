@@ -2,7 +2,8 @@
 //! What is made of the command line's definition: manual pages, and what a shell completes.
 
 use super::args::{self, Args};
-use super::output::{Failure, print_bytes};
+use super::beside::Program;
+use super::output::{Failure, note, print_bytes};
 use crate::client::Client;
 use crate::command::Command;
 use crate::man::{self, More};
@@ -46,8 +47,30 @@ pub(super) fn complete() {
 }
 
 /// `netcon completions`.
-pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
-    print_bytes(&shell.script()?)
+pub(super) fn completions(shell: Option<Shell>, names: bool) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    if names {
+        let networks: Vec<Network> = typed(&Command::NetworkList {}).unwrap_or_default();
+        for network in networks {
+            text.extend_from_slice(network.name.as_bytes());
+            text.push(b'\n');
+        }
+    }
+    if let Some(shell) = shell {
+        text.extend(shell.script()?);
+        for program in Program::ALL {
+            match program.completions(shell) {
+                Ok(script) => text.extend(script),
+                // The programs may have been installed apart.
+                Err(error) => note(&format!(
+                    "nothing is completed for {}: {}",
+                    program.name(),
+                    error.sentence
+                )),
+            }
+        }
+    }
+    print_bytes(&text)
 }
 
 /// Writes all manual pages of this program to a folder.

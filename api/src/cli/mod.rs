@@ -3,6 +3,7 @@
 //! [`output`] is how they ask and print, [`screen`] and [`table`] how it looks.
 
 mod args;
+mod beside;
 mod capture;
 mod doctor;
 mod events;
@@ -59,7 +60,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         Cli::Top(options) => top::run(context, options),
         Cli::Log(verb) => log::run(context, verb),
         Cli::Service(verb) => service::run(context, verb),
-        Cli::Completions { shell } => generated::completions(*shell),
+        Cli::Completions { shell, networks } => generated::completions(*shell, *networks),
         Cli::Man { folder } => generated::write_pages(folder),
         Cli::Status => status::run(context),
         Cli::Network(verb) => network::run(context, verb),

@@ -38,7 +38,7 @@ fn is_bare(bytes: &[u8]) -> bool {
     let refuses = |line: &str| {
         let status = line
             .strip_prefix("HTTP/1.1 ")
-            .or(line.strip_prefix("HTTP/1.0 "));
+            .or_else(|| line.strip_prefix("HTTP/1.0 "));
         status.is_some_and(|status| status.starts_with("4"))
     };
     bytes.len() <= LONGEST

@@ -14,11 +14,17 @@ PARTS = (
     "bin/netcon-shim",
     "bin/netcon-supervisor",
     "share/bash-completion/completions/netcon",
+    "share/bash-completion/completions/netcon-shim",
+    "share/bash-completion/completions/netcon-supervisor",
     "share/fish/vendor_completions.d/netcon.fish",
+    "share/fish/vendor_completions.d/netcon-shim.fish",
+    "share/fish/vendor_completions.d/netcon-supervisor.fish",
     "share/man/man1/netcon-shim.1",
     "share/man/man1/netcon-supervisor.1",
     "share/man/man1/netcon.1",
     "share/zsh/site-functions/_netcon",
+    "share/zsh/site-functions/_netcon-shim",
+    "share/zsh/site-functions/_netcon-supervisor",
 )
 
 
@@ -137,11 +143,54 @@ def pages(w):
     if shutil.which("mandoc"):
         equal(w.context.run(["mandoc", "-Tlint", "-W", "error", *found]).ok().text, "", "what mandoc complains about")
     share = folder / ".local/share"
-    for shell, arguments, script in (
-        ("bash", ["-n"], "bash-completion/completions/netcon"),
-        ("zsh", ["-n"], "zsh/site-functions/_netcon"),
-        ("fish", ["--no-execute"], "fish/vendor_completions.d/netcon.fish"),
+    for shell, arguments, before, behind in (
+        ("bash", ["-n"], "bash-completion/completions/", ""),
+        ("zsh", ["-n"], "zsh/site-functions/_", ""),
+        ("fish", ["--no-execute"], "fish/vendor_completions.d/", ".fish"),
     ):
-        if shutil.which(shell):
-            equal(w.context.run([shell, *arguments, share / script]).ok().errors, "", shell)
+        for program in ("netcon", "netcon-shim", "netcon-supervisor"):
+            if shutil.which(shell):
+                script = share / (before + program + behind)
+                equal(w.context.run([shell, *arguments, script]).ok().errors, "", "%s for %s" % (program, shell))
     service(w, folder, "uninstall").ok()
+
+
+@test("install-completions")
+def completions(w):
+    """What shells offer for netcon-shim and netcon-supervisor: options, networks, and a program's own completion."""
+    netcon = w.context.bin / "netcon"
+    env = {"NETCON_SOCKET": str(w.a.socket), "PATH": "%s:%s" % (w.context.bin, os.environ["PATH"])}
+    script = {shell: w.context.base / ("completions." + shell) for shell in ("bash", "zsh", "fish")}
+    for shell, path in script.items():
+        w.context.write(path, w.context.run([netcon, "completions", shell], env=env).ok().text)
+    # The last word of each is the one that is completed; `own` is what a program completes by itself.
+    wanted = (
+        (["netcon-shim", "--n"], {"--net", "--no-start"}),
+        (["netcon-shim", "--net", ""], {w.a.network}),
+        (["netcon-shim", "--net", w.a.network, "--no-s"], {"--no-start"}),
+        (["netcon-shim", "--net", w.a.network, "own", "a"], {"apple"}),
+        (["netcon-shim", "--", "own", "a"], {"apple"}),
+        (["netcon-supervisor", "--st"], {"--state-dir"}),
+        (["netcon-supervisor", "--idle-exit", ""], set()),
+    )
+    in_bash = (
+        "f=$1; shift; . /usr/share/bash-completion/bash_completion 2>/dev/null; . \"$f\"; complete -W 'apple pear' own;"
+        "COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_LINE=\"$*\"; COMP_POINT=${#COMP_LINE};"
+        "_${1//-/_}; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    for words, offered in wanted:
+        if "own" in words and not os.path.exists("/usr/share/bash-completion/bash_completion"):
+            continue
+        said = w.context.run(["bash", "--norc", "-c", in_bash, "bash", script["bash"], *words], env=env).ok()
+        equal((set(said.text.split()), said.errors), (offered, ""), "bash: %s" % words)
+    if shutil.which("fish"):
+        in_fish = "source $argv[1]; complete -c own -f -a 'apple pear'; complete -C \"$argv[2]\""
+        for words, offered in wanted:
+            if "--" in words:
+                continue  # its helper for commands before commands does not look past two dashes
+            said = w.context.run(["fish", "--no-config", "-c", in_fish, script["fish"], " ".join(words)], env=env).ok()
+            equal({line.split("\t")[0] for line in said.text.splitlines()}, offered, "fish: %s" % words)
+    if shutil.which("zsh"):
+        load = "autoload -U compinit; compinit -D; . $1; print -r -- $_comps[netcon-shim] $_comps[netcon-supervisor]"
+        said = w.context.run(["zsh", "-f", "-c", load, "zsh", script["zsh"]], env=env).ok()
+        equal((said.text.split(), said.errors), (["_netcon_shim", "_netcon_supervisor"], ""), "zsh")

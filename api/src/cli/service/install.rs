@@ -2,6 +2,7 @@
 //! Puts everything below the user's own prefix, and takes it away again: a list of what was put there stays beside it, and
 //! nothing that is not on it is ever overwritten or removed.
 
+use super::super::beside::{self, Program};
 use super::super::generated::{self, Shell};
 use super::super::human::count;
 use super::super::output::{Context, Failure, note};
@@ -50,20 +51,17 @@ const UNITS: &[(&str, &str)] = &[
 const SUPERVISOR_IN_UNITS: &str = "%h/.local/bin/netcon-supervisor";
 /// What was put where, below the prefix: a line each, `f` and a file or `d` and a folder that was not there before.
 const LIST: &str = "share/netcon/installed";
-/// Completions of each shell, below the prefix.
-const COMPLETIONS: [(Shell, &str); 3] = [
-    (Shell::Bash, "share/bash-completion/completions/netcon"),
-    (Shell::Zsh, "share/zsh/site-functions/_netcon"),
-    (Shell::Fish, "share/fish/vendor_completions.d/netcon.fish"),
+/// Completions of each shell, below the prefix: what stands before and behind the name of the program.
+const COMPLETIONS: [(Shell, &str, &str); 3] = [
+    (Shell::Bash, "share/bash-completion/completions/", ""),
+    (Shell::Zsh, "share/zsh/site-functions/_", ""),
+    (Shell::Fish, "share/fish/vendor_completions.d/", ".fish"),
 ];
 
 /// Installs; over an older installation, too.
 pub(super) fn install(context: Context, options: &Install) -> Result<(), Failure> {
     let prefix = prefix(options.prefix.as_deref())?;
-    let source = std::env::current_exe()
-        .ok()
-        .and_then(|own| own.parent().map(Path::to_owned))
-        .ok_or_else(|| Failure::other("cannot find out where this program lies"))?;
+    let source = beside::folder()?;
     let mut files = Vec::new();
     for program in PROGRAMS {
         let path = source.join(program);
@@ -78,12 +76,17 @@ pub(super) fn install(context: Context, options: &Install) -> Result<(), Failure
     for (name, page) in generated::pages()? {
         files.push((format!("share/man/man1/{name}"), page, 0o644));
     }
-    for program in ["netcon-shim", "netcon-supervisor"] {
-        let page = output_of(&source.join(program), "--man")?;
-        files.push((format!("share/man/man1/{program}.1"), page, 0o644));
+    for program in Program::ALL {
+        let name = program.name();
+        let page = beside::output_of(&source.join(name), "--man")?;
+        files.push((format!("share/man/man1/{name}.1"), page, 0o644));
     }
-    for (shell, path) in COMPLETIONS {
-        files.push((path.to_owned(), shell.script()?, 0o644));
+    for (shell, before, behind) in COMPLETIONS {
+        files.push((format!("{before}netcon{behind}"), shell.script()?, 0o644));
+        for program in Program::ALL {
+            let path = format!("{before}{}{behind}", program.name());
+            files.push((path, program.completions(shell)?, 0o644));
+        }
     }
     let supervisor = prefix.join("bin/netcon-supervisor");
     // systemd takes a percent sign and a blank for its own (systemd.unit(5), systemd.service(5)).
@@ -322,22 +325,6 @@ fn remove_file(path: &Path) -> Result<(), Failure> {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(cannot("remove", path, &error)),
-    }
-}
-
-fn output_of(program: &Path, argument: &str) -> Result<Vec<u8>, Failure> {
-    let output = Command::new(program)
-        .arg(argument)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| cannot("run", program, &error))?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(Failure::file(format!(
-            "{} {argument} failed; the three programs have to be of one release",
-            program.display()
-        )))
     }
 }
 
