@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{Folder, inode, service};
 use netcon_supervisor::control::PeerCredentials;
-use netcon_supervisor::http;
+use netcon_supervisor::{clock, http};
 
 /// The API on a free port of both loopbacks.
 fn start(folder: &Folder) -> (Vec<std::net::SocketAddr>, http::UnixHttp) {
@@ -113,7 +113,7 @@ fn containers_are_looked_through_now_and_then() {
         answer
     };
     // As many requests as fit: far more than searches.
-    let begun = std::time::Instant::now();
+    let begun = clock::now();
     let mut requests = 0;
     while begun.elapsed() < Duration::from_millis(250) {
         assert!(ask().starts_with("HTTP/1.1 200 "));
@@ -126,7 +126,7 @@ fn containers_are_looked_through_now_and_then() {
         "{searches} of {requests}"
     );
     fake.seen().sockets_inside.insert(held, "demo".to_owned());
-    let told = std::time::Instant::now();
+    let told = clock::now();
     loop {
         let answer = ask();
         if answer.starts_with("HTTP/1.1 403 ") {
