@@ -205,12 +205,13 @@ impl Sockets {
         let to = datagram.to.ip().to_canonical();
         let local = self.stack.is_local(datagram.from.ip().to_canonical());
         let index = if local { LOOPBACK_INDEX } else { OVERLAY_INDEX };
-        if socket.family == Family::V6 {
-            told.v6_address(datagram, index);
-        }
+        let address = match socket.family {
+            Family::V6 => told.v6_address(datagram, index),
+            Family::V4 => Vec::new(),
+        };
         match (to, socket.family) {
             (IpAddr::V4(ip), _) => told.v4(datagram, ip, specific.unwrap_or(ip), index),
-            (IpAddr::V6(_), Family::V6) => told.v6(datagram),
+            (IpAddr::V6(_), Family::V6) => told.v6(datagram, &address),
             (IpAddr::V6(_), Family::V4) => {}
         }
     }
@@ -229,6 +230,7 @@ const ASKED: &[(i32, i32)] = &[
     (SOL_IP, IP_RECVORIGDSTADDR),
     (SOL_IPV6, IPV6_RECVPKTINFO),
     (SOL_IPV6, IPV6_2292PKTINFO),
+    (SOL_IPV6, IPV6_FLOWINFO),
     (SOL_IPV6, IPV6_RECVHOPLIMIT),
     (SOL_IPV6, IPV6_2292HOPLIMIT),
     (SOL_IPV6, IPV6_RECVTCLASS),
@@ -286,21 +288,17 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// IPV6_PKTINFO, also for an IPv4 datagram: its address is mapped.
-    fn v6_address(&mut self, datagram: &Datagram, index: u32) {
+    /// IPV6_PKTINFO, also for an IPv4 datagram: its address is mapped. Gives what it says.
+    fn v6_address(&mut self, datagram: &Datagram, index: u32) -> Vec<u8> {
         let octets = match datagram.to.ip() {
             IpAddr::V6(ip) => ip.octets(),
             IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         };
         let data = [octets.as_slice(), &index.to_ne_bytes()].concat();
-        for (name, kind) in [
-            (IPV6_RECVPKTINFO, IPV6_PKTINFO),
-            (IPV6_2292PKTINFO, IPV6_2292PKTINFO),
-        ] {
-            if self.asked(SOL_IPV6, name) {
-                self.tell(SOL_IPV6, kind, &data);
-            }
+        if self.asked(SOL_IPV6, IPV6_RECVPKTINFO) {
+            self.tell(SOL_IPV6, IPV6_PKTINFO, &data);
         }
+        data
     }
 
     fn v4(&mut self, datagram: &Datagram, to: Ipv4Addr, specific: Ipv4Addr, index: u32) {
@@ -322,7 +320,7 @@ impl<'a> Told<'a> {
         }
     }
 
-    fn v6(&mut self, datagram: &Datagram) {
+    fn v6(&mut self, datagram: &Datagram, address: &[u8]) {
         let hops = i32::from(datagram.hop_limit).to_ne_bytes();
         if self.asked(SOL_IPV6, IPV6_RECVHOPLIMIT) {
             self.tell(SOL_IPV6, IPV6_HOPLIMIT, &hops);
@@ -330,6 +328,14 @@ impl<'a> Told<'a> {
         if self.asked(SOL_IPV6, IPV6_RECVTCLASS) {
             let class = i32::from(datagram.traffic_class);
             self.tell(SOL_IPV6, IPV6_TCLASS, &class.to_ne_bytes());
+        }
+        // Class and flow label, where there is one or the other; labels are not kept.
+        if self.asked(SOL_IPV6, IPV6_FLOWINFO) && datagram.traffic_class != 0 {
+            let flow = u32::from(datagram.traffic_class) << 20;
+            self.tell(SOL_IPV6, IPV6_FLOWINFO, &flow.to_be_bytes());
+        }
+        if self.asked(SOL_IPV6, IPV6_2292PKTINFO) {
+            self.tell(SOL_IPV6, IPV6_2292PKTINFO, address);
         }
         if self.asked(SOL_IPV6, IPV6_2292HOPLIMIT) {
             self.tell(SOL_IPV6, IPV6_2292HOPLIMIT, &hops);

@@ -33,6 +33,13 @@ const PREFER_TEMPORARY: i32 = 0x1 | 0x2 | 0x100;
 const PREFER_HOME: i32 = 0x4 | 0x400;
 const PREFER_CGA: i32 = 0x8 | 0x800;
 const PREFER_DEFAULT: i32 = 0x100 | 0x400;
+/// Forms in which the time a datagram came is told.
+const STAMPS: [i32; 4] = [
+    SO_TIMESTAMP,
+    SO_TIMESTAMPNS,
+    SO_TIMESTAMP_NEW,
+    SO_TIMESTAMPNS_NEW,
+];
 /// Longest interval between retransmissions that TCP_DEFER_ACCEPT counts with, seconds (TCP_RTO_MAX).
 const RTO_MAX: i32 = 120;
 
@@ -426,6 +433,17 @@ impl Options {
                 return Ok(());
             }
             (SOL_IPV6, IPV6_ADDR_PREFERENCES) => return self.set_preferences(value),
+            // The four are one: the last says which form is told, and turning one off turns all off.
+            (SOL_SOCKET, SO_TIMESTAMP | SO_TIMESTAMPNS | SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_NEW) => {
+                let on = int_at(value, 0)? != 0;
+                for form in STAMPS {
+                    self.ints.remove(&(SOL_SOCKET, form));
+                }
+                if on {
+                    self.ints.insert((level, name), 1);
+                }
+                return Ok(());
+            }
             _ => {}
         }
         let row = find(self.kind, level, name).ok_or(Errno::ENOPROTOOPT)?;

@@ -348,3 +348,86 @@ def udp_dissolve(t):
     t.raw("dissolve", "connect", two.fileno(), bytes(16), 16)
     t.do("source", lambda: two.recvfrom(100)[1] == one.getsockname())
     t.do("native", two.recv, 100)
+
+
+@program(modes=("own", "mapped"))
+def udp_told(t):
+    """Every option that makes recvmsg tell something, one at a time and all together."""
+    local = "::ffff:127.0.0.1" if t.mode == "mapped" and t.version == 6 else t.local
+    options = [(0, name) for name in (6, 7, 8, 12, 13, 18, 20, 23, 25)] + [(1, name) for name in (29, 35, 63, 64, 40, 41)]
+    if t.version == 6:
+        options += [(41, name) for name in (2, 3, 4, 5, 8, 11, 49, 51, 53, 56, 58, 60, 66, 74, 77)]
+    stamps = {29, 35, 63, 64}
+    for chosen in [[option] for option in options] + [options, list(reversed(options))]:
+        receiver, sender = (socket.socket(t.family, socket.SOCK_DGRAM) for _ in range(2))
+        receiver.bind((local, 0))
+        receiver.settimeout(1)
+        for level, name in chosen:
+            t.do("set %d/%d" % (level, name), receiver.setsockopt, level, name, 1)
+        sender.setsockopt(0, 1, 0x10)
+        if t.version == 6:
+            sender.setsockopt(41, 67, 0x20)
+        to = receiver.getsockname()
+        sender.sendto(b"hello", to)
+        data, control, flags, _ = receiver.recvmsg(100, 1000)
+        words = []
+        for level, kind, value in control:
+            if (level, kind) in ((0, 20), (41, 74)):
+                value = value.replace(struct.pack("!H", to[1]), b"PP")
+            # Times differ, and so do flow labels, which the kernel makes by chance.
+            words.append((level, kind, len(value) if (level, kind) == (41, 11) or level == 1 and kind in stamps else value))
+        t.note("told %s" % (chosen if len(chosen) == 1 else "all"), words)
+
+
+@program()
+def udp_peek_offset(t):
+    """SO_PEEK_OFF moves with what is peeked and read, natively and with an address."""
+    one, two, to = ends(t)
+    t.do("default", two.getsockopt, 1, 42)
+    t.do("set", two.setsockopt, 1, 42, 2)
+    one.sendto(b"0123456789", to)
+    one.sendto(b"abcdefghij", to)
+    t.until(two, "IN")
+    t.do("peek", two.recv, 3, socket.MSG_PEEK)
+    t.do("shown", two.getsockopt, 1, 42)
+    t.do("peek", two.recvfrom, 3, socket.MSG_PEEK)
+    t.do("shown", two.getsockopt, 1, 42)
+    t.do("read", two.recv, 3)
+    t.do("shown", two.getsockopt, 1, 42)
+    t.do("off", two.setsockopt, 1, 42, -1)
+    t.do("peek", two.recv, 3, socket.MSG_PEEK)
+    t.do("negative", two.setsockopt, 1, 42, -2)
+    t.do("shown", two.getsockopt, 1, 42)
+
+
+@program()
+def udp_lengths(t):
+    """What recv, recvfrom and recvmsg say of a datagram that does not fit."""
+    one, two, to = ends(t)
+    for flags in (0, socket.MSG_TRUNC, socket.MSG_PEEK, socket.MSG_PEEK | socket.MSG_TRUNC):
+        for size in (0, 3, 5, 10):
+            for name in ("recv", "recvfrom"):
+                one.sendto(b"hello", to)
+                t.until(two, "IN")
+                buffer = ctypes.create_string_buffer(16)
+                arguments = (None, None) if name == "recvfrom" else ()
+                t.note("%s %d flags %x" % (name, size, flags), t.libc(name, two.fileno(), buffer, size, flags, *arguments))
+                t.note("buffer", buffer.raw)
+                if flags & socket.MSG_PEEK:
+                    two.recv(10)
+            one.sendto(b"hello", to)
+            t.do("recvmsg %d flags %x" % (size, flags), lambda: two.recvmsg(size, 0, flags)[:3])
+            if flags & socket.MSG_PEEK:
+                two.recv(10)
+
+
+@program(families=(6,))
+def udp_path_mtu(t):
+    """IPV6_PATHMTU, IPV6_MTU and IP_MTU with and without a peer."""
+    one, two, to = ends(t)
+    for option in ((41, 61), (41, 24), (0, 14)):
+        t.do("no peer %s" % (option,), one.getsockopt, *option, 40)
+    one.connect(to)
+    for option in ((41, 61), (41, 24), (0, 14)):
+        for length in (40, 31, 4):
+            t.do("peer %s %d" % (option, length), one.getsockopt, *option, length)
