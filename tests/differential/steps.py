@@ -104,10 +104,10 @@ class Trace:
         """Calls and writes down the result, or the name of the errno. Returns the result, None after an error."""
         try:
             value = function(*arguments)
-        except socket.timeout:
-            self.note(label, "timed out")
-            return None
         except OSError as failure:
+            if isinstance(failure, socket.timeout) and failure.errno is None:
+                self.note(label, "timed out")  # Python's own
+                return None
             self.lines.append("%s: %s" % (label, name_of(failure.errno)))
             return None
         self.note(label, value)

@@ -12,7 +12,7 @@ use super::names::{
 use super::sending::Corked;
 use super::state::{Binding, Body, Socket};
 use super::stream::{Connect, family_of};
-use super::{SendControl, SocketId, Sockets, dns};
+use super::{Family, SendControl, SocketId, Sockets, dns};
 use crate::errno::Errno;
 use crate::stack::{Datagram, DatagramId, DatagramProtocol, IcmpError, SendError};
 
@@ -129,7 +129,13 @@ impl Sockets {
         let binding = socket.binding;
         let endpoint = endpoint.ok_or(Errno::EAGAIN)?;
         let source = match control.source {
-            Some(source) if !self.stack.is_local(source) => return Err(Errno::EINVAL),
+            Some(source) if !self.stack.is_local(source) => {
+                return Err(if source.is_ipv4() {
+                    Errno::ENETUNREACH
+                } else {
+                    Errno::EINVAL
+                });
+            }
             Some(source) if source.is_ipv6() == v6 => Ok(source),
             _ => self.source(&binding, to.ip()),
         };
@@ -406,7 +412,10 @@ impl Socket {
             return Err(Errno::EOPNOTSUPP);
         };
         let destination = match to {
-            Some(to) if to.port() == 0 => return Err(Errno::EINVAL),
+            // udp(7): the family is looked at before the port.
+            Some(to) if to.port() == 0 && (to.is_ipv4() || self.family == Family::V6) => {
+                return Err(Errno::EINVAL);
+            }
             Some(to) => destination(self.family, self.binding.families, to)?,
             None => Destination::Unicast(datagram.peer.ok_or(Errno::EDESTADDRREQ)?),
         };

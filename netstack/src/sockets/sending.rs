@@ -28,7 +28,8 @@ impl Sockets {
     /// As [`Self::udp_send`], with what control messages and flags of sendmsg(2) ask for.
     ///
     /// # Errors
-    /// Those, and EINVAL for a source that is no address of this host on the network, or for too many segments.
+    /// Those; for a source that is no address of this host on the network ENETUNREACH (IPv4) or EINVAL (IPv6); EINVAL for too many
+    /// segments.
     pub fn udp_send_with(
         &mut self,
         now: Instant,

@@ -364,6 +364,9 @@ impl Sockets {
             self.stack
                 .connect(now, SocketAddr::new(source, binding.port), peer, &options)?
         };
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.error = None;
+        }
         self.set_stream(id, Stream::Connecting { flow, peer, chosen }, binding);
         self.flows.insert(flow, id);
         Ok(Connect::Started(flow))
@@ -377,7 +380,9 @@ impl Sockets {
             .filter(|ip| ip.is_ipv4() == to.is_ipv4() && !ip.is_multicast())
         {
             // A packet with a loopback source never leaves the host.
-            Some(ip) if ip.is_loopback() && !self.stack.is_local(to) => Err(Errno::EINVAL),
+            Some(ip) if ip.is_loopback() && !self.stack.is_local(to) => {
+                route.and(Err(Errno::EINVAL))
+            }
             Some(ip) => route.map(|_| ip),
             None => route,
         }
@@ -396,7 +401,11 @@ impl Sockets {
                 *stream = Stream::Idle;
                 return None;
             }
-            Stream::Connecting { flow, .. } => Some(*flow),
+            Stream::Connecting { flow, .. } => {
+                // What tcp_disconnect of Linux leaves behind, until the next attempt.
+                socket.error = Some(Errno::ECONNRESET);
+                Some(*flow)
+            }
             Stream::Connected { flow, .. } => *flow,
             Stream::Listening { .. } => None,
         };

@@ -7,7 +7,7 @@ use crate::network::{Role, State};
 use crate::sys::ioctl as queue;
 use netcon_netstack::errno::Errno;
 use netcon_netstack::interfaces::{Interface, View};
-use netcon_netstack::sockets::Family;
+use netcon_netstack::sockets::{Family, Kind};
 use netcon_netstack::stack::FlowId;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -109,6 +109,9 @@ pub(super) fn on_internet(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
             }
             // tcp(7): a listener has no queue.
             Some(Role::Listening(_)) => return Verdict::Fail(Errno::EINVAL),
+            _ if unsent && state.sockets.kind(on.entry.socket) == Some(Kind::Datagram) => {
+                return Verdict::Fail(Errno::ENOTTY);
+            }
             Some(Role::Idle | Role::Connecting(_) | Role::Datagram(_)) | None => 0,
         }
     };
@@ -168,15 +171,34 @@ fn one(call: &Call, view: &View, number: u32, v4: bool, at: u64) -> Result<(), E
     }
     let mut entry = [0_u8; REQUEST];
     call.read(at, &mut entry)?;
+    let of_address = matches!(
+        number,
+        SIOCGIFADDR | SIOCGIFDSTADDR | SIOCGIFBRDADDR | SIOCGIFNETMASK
+    );
+    if of_address && !v4 {
+        return Err(Errno::ENOTTY);
+    }
+    if number == SIOCETHTOOL {
+        // Its command comes first.
+        let mut pointer = [0; 8];
+        pointer.copy_from_slice(&entry[NAME..NAME + 8]);
+        call.read(u64::from_ne_bytes(pointer), &mut [0; 4])?;
+    }
     let union = [entry[16], entry[17], entry[18], entry[19]];
+    // An alias (`lo:1`) is its interface, but for an address of its own, which no interface of ours has.
+    let written = entry[..NAME].split(|&b| b == 0).next().unwrap_or_default();
+    let mut parts = written.splitn(2, |&b| b == b':');
     let interface = if number == SIOCGIFNAME {
         view.by_index(u32::from_ne_bytes(union))
     } else {
-        view.by_name(&entry[..NAME])
+        view.by_name(parts.next().unwrap_or_default())
     };
+    if interface.is_some() && of_address && parts.next().is_some() {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
     let interface = interface.ok_or(Errno::ENODEV)?;
     // The value overlays the union; what it does not cover stays as the program left it.
-    let value = value(number, &interface, v4)?;
+    let value = value(number, &interface)?;
     if number == SIOCGIFNAME {
         entry[..NAME].copy_from_slice(&named(&interface)[..NAME]);
     } else {
@@ -185,7 +207,7 @@ fn one(call: &Call, view: &View, number: u32, v4: bool, at: u64) -> Result<(), E
     call.write(at, &entry)
 }
 
-fn value(number: u32, interface: &Interface, v4: bool) -> Result<Vec<u8>, Errno> {
+fn value(number: u32, interface: &Interface) -> Result<Vec<u8>, Errno> {
     let int = |value: u32| Ok(value.to_ne_bytes().to_vec());
     match number {
         SIOCGIFNAME => Ok(Vec::new()),
@@ -204,7 +226,7 @@ fn value(number: u32, interface: &Interface, v4: bool) -> Result<Vec<u8>, Errno>
             Ok(out)
         }
         SIOCGIFMAP => Ok(vec![0; 24]),
-        SIOCGIFADDR | SIOCGIFDSTADDR | SIOCGIFBRDADDR | SIOCGIFNETMASK if v4 => {
+        SIOCGIFADDR | SIOCGIFDSTADDR | SIOCGIFBRDADDR | SIOCGIFNETMASK => {
             let (ip, len) = interface.v4().ok_or(Errno::EADDRNOTAVAIL)?;
             Ok(address(match number {
                 SIOCGIFNETMASK => {

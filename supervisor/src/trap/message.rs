@@ -155,6 +155,15 @@ impl Header {
         decode_control(&bytes)
     }
 
+    /// Whether SCM_CREDENTIALS is among the control messages: an Internet socket ignores what a unix socket would check.
+    pub fn has_credentials(&self, call: &Call) -> bool {
+        self.control_messages(call).is_ok_and(|messages| {
+            messages.iter().any(|message| {
+                message.level == libc::SOL_SOCKET && message.kind == libc::SCM_CREDENTIALS
+            })
+        })
+    }
+
     fn control_room(&self) -> usize {
         if self.control == 0 {
             return 0;

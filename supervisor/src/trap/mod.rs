@@ -170,7 +170,7 @@ pub fn handle(
     };
     let on_socket: fn(&OnSocket<'_>, &[u64; 6]) -> Verdict = match trapped {
         Trapped::Socket => return open::socket(node, container, call, args),
-        Trapped::SocketPair => return open::socketpair(args),
+        Trapped::SocketPair => return open::socketpair(container, call, args),
         Trapped::PidfdGetfd => return open::pidfd_getfd(node, container, call, args),
         Trapped::Bind => names::bind,
         Trapped::Listen => stream::listen,

@@ -107,9 +107,25 @@ pub(super) fn socket(
     }
 }
 
-/// socketpair(2) exists for local families only.
-pub(super) fn socketpair(_args: &[u64; 6]) -> Verdict {
-    Verdict::Fail(Errno::EOPNOTSUPP)
+/// socketpair(2) of an Internet family: refused as Linux does, which looks at everything else first.
+pub(super) fn socketpair(container: &Container, call: &Call, args: &[u64; 6]) -> Verdict {
+    let (family, kind, protocol) = (int(args[0]), int(args[1]), int(args[2]));
+    if kind & !0xf & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
+        return Verdict::Fail(Errno::EINVAL);
+    }
+    if let Err(errno) = call.read(args[3], &mut [0; 8]) {
+        return Verdict::Fail(errno);
+    }
+    let mut state = container.network.lock();
+    Verdict::Fail(match state.sockets.socket(family, kind & 0xf, protocol) {
+        Ok(socket) => {
+            state
+                .sockets
+                .close(clock::now(), socket, CloseHow::Graceful);
+            Errno::EOPNOTSUPP
+        }
+        Err(errno) => errno,
+    })
 }
 
 /// pidfd_getfd(2) inside one container; towards the outside it could fetch a host socket.

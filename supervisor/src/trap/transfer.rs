@@ -33,12 +33,16 @@ fn kind(on: &OnSocket<'_>) -> Kind {
 pub(super) fn send_to(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     let buffers = Buffers::one(args[1], args[2]);
     match kind(on) {
-        Kind::Stream => stream(on, &buffers, int(args[3]), (args[4], args[5])),
+        Kind::Stream => match stream_address(on, args[4], args[5]) {
+            Ok(()) => stream(on, &buffers, int(args[3]), (args[4], args[5])),
+            Err(errno) => Verdict::Fail(errno),
+        },
         Kind::Datagram => {
             let to = if args[4] == 0 {
                 Ok(None)
             } else {
-                address::read(on.call, args[4], args[5]).and_then(destination)
+                address::read(on.call, args[4], args[5])
+                    .and_then(|address| destination(on, address))
             };
             let sent = to.and_then(|to| {
                 one_datagram(on, &buffers, to, SendControl::default(), int(args[3]))
@@ -46,6 +50,16 @@ pub(super) fn send_to(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
             Verdict::from(sent)
         }
     }
+}
+
+/// Linux copies the address that a connected stream socket ignores.
+///
+/// Errors: EINVAL for a length that no address has, EFAULT.
+fn stream_address(on: &OnSocket<'_>, pointer: u64, length: u64) -> Result<(), Errno> {
+    if pointer == 0 {
+        return Ok(());
+    }
+    address::read(on.call, pointer, length).map(drop)
 }
 
 /// sendmsg(2).
@@ -57,7 +71,9 @@ pub(super) fn send_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     match kind(on) {
         // Control data ends at S, which is read without it.
         Kind::Stream
-            if header.name == 0 && int(args[2]) & (libc::MSG_OOB | libc::MSG_FASTOPEN) == 0 =>
+            if header.name == 0
+                && int(args[2]) & (libc::MSG_OOB | libc::MSG_FASTOPEN) == 0
+                && !header.has_credentials(on.call) =>
         {
             Verdict::Proceed
         }
@@ -142,10 +158,13 @@ fn message_addresses(args: &[u64; 6]) -> impl Iterator<Item = u64> {
     (0..u64::from(count)).map(move |i| base.wrapping_add(i * MULTI_STRIDE))
 }
 
-fn destination(address: Address) -> Result<Option<SocketAddr>, Errno> {
+fn destination(on: &OnSocket<'_>, address: Address) -> Result<Option<SocketAddr>, Errno> {
+    let family = on.entry.network.lock().sockets.family(on.entry.socket);
     match address {
         Address::Internet(address) => Ok(Some(address)),
-        // Linux takes AF_UNSPEC as AF_INET here (ip(7)).
+        // An IPv6 socket takes AF_UNSPEC as no address, an IPv4 socket as AF_INET (ip(7)).
+        Address::Unspecified(_) if family == Some(Family::V6) => Ok(None),
+        Address::Foreign if family == Some(Family::V6) => Err(Errno::EINVAL),
         Address::Unspecified(Some(v4)) => Ok(Some(v4.into())),
         Address::Unspecified(None) | Address::Short => Err(Errno::EINVAL),
         Address::Foreign => Err(Errno::EAFNOSUPPORT),
@@ -156,11 +175,8 @@ fn datagram_message(on: &OnSocket<'_>, header: &Header, flags: i32) -> Result<i6
     let to = if header.name == 0 {
         None
     } else {
-        destination(address::read(
-            on.call,
-            header.name,
-            u64::from(header.name_len),
-        )?)?
+        let address = address::read(on.call, header.name, u64::from(header.name_len))?;
+        destination(on, address)?
     };
     let messages = header.control_messages(on.call)?;
     let control = if messages.is_empty() {

@@ -1,4 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """The programs; importing a module registers them."""
 
-from . import accepting, binding, calls, connecting, datagrams, ending, errors, fresh, options, processes, streams, sweep, tcp  # noqa: F401
+from . import (  # noqa: F401
+    accepting,
+    binding,
+    calls,
+    connecting,
+    datagrams,
+    descriptors,
+    edges,
+    ending,
+    errors,
+    fresh,
+    options,
+    processes,
+    refusals,
+    routes,
+    signals,
+    streams,
+    sweep,
+    tasks,
+    tcp,
+    transfers,
+    udp,
+)

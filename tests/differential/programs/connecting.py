@@ -226,3 +226,27 @@ def connect_while_connecting(t):
         listener.accept()
         thread.join(10)
         t.note("outcome", outcome)
+
+
+@program(apart=True)
+def connect_given_up(t):
+    """An attempt that is shut down or dissolved leaves an error behind; the socket tries again."""
+    for how in ("shutdown 0", "shutdown 1", "shutdown 2", "dissolved"):
+        with t.listener(backlog=0) as listener:
+            first = socket.socket(t.family, socket.SOCK_STREAM)
+            first.connect(listener.getsockname())
+            s = socket.socket(t.family, socket.SOCK_STREAM)
+            s.setblocking(False)
+            t.do("attempt", s.connect, listener.getsockname())
+            if how == "dissolved":
+                t.raw(how, "connect", s.fileno(), bytes(16), 16)
+            else:
+                t.do(how, s.shutdown, int(how[-1]))
+            t.error("SO_ERROR", s)
+            t.error("SO_ERROR again", s)
+            listener.accept()
+        with t.listener() as listener:
+            t.do("another", s.connect, listener.getsockname())
+            t.until(s, "OUT")
+            t.error("SO_ERROR then", s)
+            t.do("peer", lambda: s.getpeername() == listener.getsockname())
