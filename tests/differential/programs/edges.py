@@ -262,7 +262,9 @@ def select_errors(t):
             value[fd // 8] |= 1 << fd % 8
         return ctypes.create_string_buffer(bytes(value), 128)
 
-    t.raw("closed", "syscall", 23, 1000, mask(999), None, None, zero)
+    closed = os.dup(client.fileno())
+    os.close(closed)
+    t.raw("closed", "syscall", 23, 1000, mask(closed), None, None, zero)
     t.raw("negative count", "syscall", 23, -1, bits, None, None, zero)
     t.raw("negative time", "syscall", 23, 1, None, None, None, struct.pack("ll", -1, 0))
     t.raw("bad pointer", "syscall", 23, 64, ctypes.c_void_p(8), None, None, zero)
