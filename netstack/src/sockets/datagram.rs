@@ -37,6 +37,8 @@ pub enum ConnectTo {
     Address(SocketAddr),
     /// AF_UNSPEC: dissolve the association.
     Unspecified,
+    /// No address of the socket's family: what Linux says of it, once the state allows a connection at all.
+    Unusable(Errno),
 }
 
 /// State of a UDP socket.
@@ -110,7 +112,7 @@ impl Sockets {
         let Body::Datagram(datagram) = &socket.body else {
             return Err(Errno::EOPNOTSUPP);
         };
-        let endpoint = datagram.endpoint;
+        let (endpoint, peer) = (datagram.endpoint, datagram.peer);
         let to = socket.destined(to)?;
         let v6 = to.is_ipv6();
         if !v6 && payload.len() > LENGTH_MAX {
@@ -153,7 +155,9 @@ impl Sockets {
                 if let Some(socket) = self.sockets.get_mut(&id) {
                     socket.traffic.sent += payload.len() as u64;
                 }
-                if let Some(error) = refused {
+                // The error is about these two addresses, which are not those of a socket that is connected elsewhere.
+                let ours = peer.is_none_or(|peer| (peer.ip(), peer.port()) == (to.ip(), to.port()));
+                if let Some(error) = refused.filter(|_| ours) {
                     self.undelivered(id, to, error);
                 }
                 Ok(payload.len())
@@ -256,6 +260,7 @@ impl Sockets {
                 return Ok(Connect::Dissolved(None));
             }
             ConnectTo::Address(to) => to,
+            ConnectTo::Unusable(errno) => return Err(errno),
         };
         let socket = self.sockets.get(&id).ok_or(Errno::EBADF)?;
         let peer = socket.permitted(destination(socket.family, socket.binding.families, to)?)?;

@@ -237,6 +237,10 @@ impl Sockets {
     /// address of this network here (unless IP_FREEBIND). `InUse`: EADDRINUSE.
     pub fn bind(&mut self, id: SocketId, address: SocketAddr) -> Result<(), BindError> {
         let socket = self.sockets.get(&id).ok_or(Errno::EBADF)?;
+        // Linux looks at the state first with IPv6, and at the address first with IPv4.
+        if socket.family == Family::V6 && !socket.may_bind() {
+            return Err(Errno::EINVAL.into());
+        }
         let (ip, families) = socket.bindable(address, &self.stack)?;
         if !socket.may_bind() {
             return Err(Errno::EINVAL.into());

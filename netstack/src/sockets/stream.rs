@@ -179,10 +179,11 @@ impl Sockets {
         };
         let to = match to {
             ConnectTo::Unspecified => return Ok(Connect::Dissolved(self.dissolve(now, id))),
-            ConnectTo::Address(to) => to,
+            ConnectTo::Address(to) => Ok(to),
+            ConnectTo::Unusable(errno) => Err(errno),
         };
         match stream {
-            Stream::Idle => self.start_connect(now, id, to),
+            Stream::Idle => self.start_connect(now, id, to?),
             Stream::Connecting { flow, .. } => Ok(Connect::InProgress(*flow)),
             Stream::Failed => {
                 socket.forget_failure();
@@ -253,8 +254,11 @@ impl Sockets {
             Body::Stream(Stream::Connected {
                 flow: Some(flow),
                 live: true,
+                announced,
                 ..
             }) => {
+                // The attempt is over: a further connect(2) is EISCONN, not its answer.
+                *announced = true;
                 if answer != Shutdown::Write {
                     self.stack.discard_received(now, *flow);
                 }

@@ -139,13 +139,15 @@ fn destination(on: &OnSocket<'_>, address: u64, length: u64) -> Result<ConnectTo
             let stream =
                 on.entry.network.lock().sockets.kind(on.entry.socket) == Some(Kind::Stream);
             match address::check_family(on, address, address::is_v6_long(length)) {
-                Err(errno) if stream => Err(errno),
+                Err(errno) if stream => Ok(ConnectTo::Unusable(errno)),
                 Ok(()) | Err(_) => Ok(ConnectTo::Address(address)),
             }
         }
         Address::Unspecified(_) => Ok(ConnectTo::Unspecified),
-        Address::Short => Err(Errno::EINVAL),
-        Address::Foreign => Err(Errno::EAFNOSUPPORT),
+        // Without a family nothing else is looked at.
+        Address::Short if length < 2 => Err(Errno::EINVAL),
+        Address::Short => Ok(ConnectTo::Unusable(Errno::EINVAL)),
+        Address::Foreign => Ok(ConnectTo::Unusable(Errno::EAFNOSUPPORT)),
     }
 }
 
@@ -262,8 +264,8 @@ fn plug(
     Verdict::Fail(Errno::EINPROGRESS)
 }
 
-/// Joins A to a new S. After a failed attempt A is a dead AF_UNIX connection that cannot be joined again: the program's
-/// descriptor is then replaced by a fresh one, which is given back too.
+/// Joins A to a new S. After a failed attempt A is a dead AF_UNIX connection (EISCONN), after listening a dead listener
+/// (EINVAL), which cannot be joined again: the program's descriptor is then replaced by a fresh one, which is given back too.
 fn join(
     node: &Arc<Node>,
     call: &Call,
@@ -273,7 +275,7 @@ fn join(
     fd: i32,
 ) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
     match node.join(a.as_fd()) {
-        Err(nix::errno::Errno::EISCONN) => {}
+        Err(nix::errno::Errno::EISCONN | nix::errno::Errno::EINVAL) => {}
         result => return result.map(|s| (s, None)).map_err(errno),
     }
     let fresh = renew(node, call, network, socket, a, fd)?;

@@ -141,7 +141,9 @@ pub(super) fn receive_message(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
 /// recvmmsg(2).
 pub(super) fn receive_messages(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     let kind = kind(on);
-    if kind == Kind::Stream {
+    // The kernel would name the stand-in's other end.
+    let named = |at| Header::read(on.call, at).is_ok_and(|header| header.name != 0);
+    if kind == Kind::Stream && !message_addresses(args).any(named) {
         return Verdict::Proceed;
     }
     let count = int(args[2]).cast_unsigned().min(MAX_MESSAGES);
@@ -287,7 +289,8 @@ impl Send {
         if !call.is_valid() {
             return Attempt::Over(Verdict::Done);
         }
-        while self.sent < self.data.len() {
+        // No bytes at all are sent too: the kernel tells whether they could be.
+        loop {
             let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             let left = self.data.len() - self.sent;
             let part = if self.urgent && left > 1 {
@@ -299,7 +302,12 @@ impl Send {
                 flags |= MsgFlags::MSG_OOB;
             }
             match send(a.as_raw_fd(), &self.data[self.sent..][..part], flags) {
-                Ok(n) => self.sent += n,
+                Ok(n) => {
+                    self.sent += n;
+                    if self.sent >= self.data.len() {
+                        break;
+                    }
+                }
                 Err(Kernel::EINTR) => {}
                 Err(Kernel::EAGAIN) => return Attempt::WouldBlock,
                 Err(_) if self.sent > 0 => break,

@@ -11,6 +11,7 @@ from . import (  # noqa: F401
     edges,
     ending,
     errors,
+    found,
     fresh,
     options,
     processes,
