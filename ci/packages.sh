@@ -21,6 +21,7 @@ PACKAGES=(
     "openssh-sftp-server  /usr/lib/openssh/sftp-server"
     "openssl              /usr/bin/openssl"
     "iperf3               /usr/bin/iperf3"
+    "socat                /usr/bin/socat"
     "busybox-static       /usr/share/doc/busybox-static"
     "wireguard-go         /usr/bin/wireguard-go"
     "wireguard-tools      /usr/bin/wg"

@@ -11,10 +11,11 @@ pub const OVERLAY_INDEX: u32 = 2;
 
 /// Device flags (netdevice(7)): up, running, and with a carrier.
 const IFF_UP: u32 = 0x1;
+const IFF_BROADCAST: u32 = 0x2;
 const IFF_LOOPBACK: u32 = 0x8;
-const IFF_POINTOPOINT: u32 = 0x10;
 const IFF_RUNNING: u32 = 0x40;
 const IFF_NOARP: u32 = 0x80;
+const IFF_MULTICAST: u32 = 0x1000;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 /// Hardware types (`linux/if_arp.h`).
 const ARPHRD_LOOPBACK: u16 = 772;
@@ -85,7 +86,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Hardware address and broadcast address: `lo` has zeros, an interface without link layer none at all.
+    /// Hardware address and its broadcast address: `lo` has zeros, an interface without link layer none at all.
     #[must_use]
     pub const fn hardware_address(&self) -> Option<[u8; 6]> {
         if self.is_loopback() {
@@ -105,6 +106,14 @@ impl Interface {
     #[must_use]
     pub const fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
+    }
+
+    /// The broadcast address beside its IPv4 address; `lo` shows none.
+    #[must_use]
+    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+        self.v4()
+            .filter(|_| !self.is_loopback())
+            .and_then(broadcast)
     }
 
     /// Its IPv4 address, if it has one.
@@ -141,7 +150,12 @@ impl View {
                     index: OVERLAY_INDEX,
                     name: "netcon0",
                     hardware: ARPHRD_NONE,
-                    flags: IFF_UP | IFF_POINTOPOINT | IFF_RUNNING | IFF_NOARP | IFF_LOWER_UP,
+                    flags: IFF_UP
+                        | IFF_BROADCAST
+                        | IFF_RUNNING
+                        | IFF_NOARP
+                        | IFF_MULTICAST
+                        | IFF_LOWER_UP,
                     mtu: network.mtu,
                     queue: 1000,
                     addresses: own.into_iter().flatten().collect(),
@@ -188,6 +202,12 @@ fn loopback(traffic: Traffic) -> Interface {
         ],
         traffic,
     }
+}
+
+/// The address that stands for all hosts of an IPv4 prefix; one of 31 or 32 bits has none (RFC 3021).
+#[must_use]
+pub fn broadcast((ip, len): (Ipv4Addr, u8)) -> Option<Ipv4Addr> {
+    (len < 31).then(|| Ipv4Addr::from_bits(ip.to_bits() | u32::MAX >> len))
 }
 
 /// `ip` with the bits behind the first `len` cleared.

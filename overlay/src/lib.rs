@@ -86,5 +86,5 @@ mod wireguard;
 pub use ecn::Ecn;
 pub use event::{ConfigError, DropReason, Mark, NotSent, Outgoing, Received, Sealed};
 pub use key::{KeyError, PresharedKey, PrivateKey, PublicKey};
-pub use overlay::{NetworkIndex, Overlay, PeerConfig, PeerStatus};
+pub use overlay::{NetworkIndex, Overlay, PeerConfig, PeerStatus, Recipients};
 pub use routes::{IpPrefix, PrefixError};

@@ -4,7 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::wire::{Body, Header, Writer};
-use crate::interfaces::{Interface, LOOPBACK_INDEX, NetworkView, OVERLAY_INDEX, View, masked};
+use crate::interfaces::{
+    Interface, LOOPBACK_INDEX, NetworkView, OVERLAY_INDEX, View, broadcast, masked,
+};
 
 /// Address families.
 pub(super) const AF_INET: u8 = 2;
@@ -24,6 +26,7 @@ const SCOPE_HOST: u8 = 254;
 const UNICAST: u8 = 1;
 const LOCAL: u8 = 2;
 const BROADCAST: u8 = 3;
+const MULTICAST: u8 = 5;
 /// Metric of IPv6 routes that the kernel makes.
 const METRIC_V6: u32 = 256;
 /// "For ever" in struct ifa_cacheinfo.
@@ -113,9 +116,11 @@ pub(super) fn address(
             .raw(&interface.index.to_ne_bytes());
         match ip {
             IpAddr::V4(ip) => {
-                body.attribute(1, &ip.octets())
-                    .attribute(2, &ip.octets())
-                    .name(3, interface.name);
+                body.attribute(1, &ip.octets()).attribute(2, &ip.octets());
+                if let Some(broadcast) = interface.broadcast() {
+                    body.attribute(4, &broadcast.octets());
+                }
+                body.name(3, interface.name);
             }
             IpAddr::V6(ip) => {
                 body.attribute(1, &ip.octets());
@@ -128,6 +133,10 @@ pub(super) fn address(
         body.attribute(6, &cache).number(8, IFA_F_PERMANENT);
     });
 }
+
+/// All multicast groups.
+const GROUPS_V4: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4);
+const GROUPS_V6: (IpAddr, u8) = (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8);
 
 /// One route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,8 +173,18 @@ pub(super) fn routes(view: &View) -> Vec<Route> {
             all.push(main(prefix, PROTO_STATIC, None));
         }
     }
+    if network.v4.is_some() && !all.iter().any(|route| route.destination == GROUPS_V4) {
+        all.push(main(GROUPS_V4, PROTO_STATIC, None));
+    }
     for &(ip, _) in &own {
         all.push(local((ip, width(ip)), OVERLAY_INDEX, ip));
+    }
+    if let Some((ip, broadcast)) = network.v4.and_then(|v4| Some((v4.0, broadcast(v4)?))) {
+        all.push(Route {
+            kind: BROADCAST,
+            scope: SCOPE_LINK,
+            ..local((broadcast.into(), 32), OVERLAY_INDEX, ip.into())
+        });
     }
     let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let broadcast = IpAddr::V4(Ipv4Addr::new(127, 255, 255, 255));
@@ -182,6 +201,13 @@ pub(super) fn routes(view: &View) -> Vec<Route> {
         ..main((v6, 128), PROTO_KERNEL, None)
     });
     all.push(local((v6, 128), LOOPBACK_INDEX, v6));
+    if network.v6.is_some() {
+        all.push(Route {
+            kind: MULTICAST,
+            table: TABLE_LOCAL,
+            ..main(GROUPS_V6, PROTO_KERNEL, None)
+        });
+    }
     all
 }
 
@@ -207,6 +233,18 @@ pub(super) fn route_to(view: &View, to: IpAddr) -> Option<Route> {
         return Some(local_to(LOOPBACK_INDEX, to));
     }
     let &(source, _) = own.iter().find(|(ip, _)| ip.is_ipv4() == to.is_ipv4())?;
+    let everyone = match to {
+        IpAddr::V4(to) => to.is_broadcast() || network.v4.and_then(broadcast) == Some(to),
+        IpAddr::V6(_) => false,
+    };
+    if to.is_multicast() || everyone {
+        let kind = if everyone { BROADCAST } else { MULTICAST };
+        return Some(Route {
+            kind,
+            scope: SCOPE_LINK,
+            ..local_to(OVERLAY_INDEX, source)
+        });
+    }
     let reached = network
         .routes
         .iter()

@@ -100,7 +100,18 @@ fn routes_are_listed_once_and_found() {
         .filter(|(_, p)| p[4] == 254)
         .map(|(_, p)| (p[1], attribute(&p[12..], 1).unwrap().to_vec()))
         .collect();
-    assert_eq!(main, [(24, vec![10, 77, 0, 0]), (32, vec![10, 77, 0, 2])]);
+    let groups = (4, vec![224, 0, 0, 0]);
+    let expected = [(24, vec![10, 77, 0, 0]), (32, vec![10, 77, 0, 2]), groups];
+    assert_eq!(main, expected);
+    let of_kind = |kind: u8| {
+        let routes = all.iter().filter(|(_, p)| p[7] == kind);
+        let found: Vec<_> = routes
+            .map(|(_, p)| attribute(&p[12..], 1).unwrap().to_vec())
+            .collect();
+        found
+    };
+    let broadcasts = [vec![10, 77, 0, 255], vec![127, 255, 255, 255]];
+    assert_eq!(of_kind(3), broadcasts);
 
     let ask = |to: [u8; 4]| {
         let mut socket = socket();
@@ -119,6 +130,14 @@ fn routes_are_listed_once_and_found() {
         Some(2_u32.to_ne_bytes().as_slice())
     );
     assert_eq!(error(&ask([8, 8, 8, 8])), Errno::ENETUNREACH.0);
+    for (to, kind) in [([239, 1, 1, 1], 5), ([10, 77, 0, 255], 3)] {
+        let found = ask(to);
+        assert_eq!(found[0].1[7], kind);
+        assert_eq!(
+            attribute(&found[0].1[12..], 7),
+            Some([10, 77, 0, 1].as_slice())
+        );
+    }
 }
 
 #[test]

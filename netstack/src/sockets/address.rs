@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::errno::Errno;
-use crate::stack::Families;
+use crate::stack::{Families, Stack};
 
 /// Address family of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,10 +73,20 @@ pub(crate) fn present_bound(
 pub(crate) enum Destination {
     /// One host; canonical; the unspecified address has become the loopback address.
     Unicast(SocketAddr),
-    /// 255.255.255.255.
+    /// 255.255.255.255, or an interface's own.
     Broadcast(SocketAddr),
     /// A multicast group.
     Multicast(SocketAddr),
+}
+
+impl Destination {
+    /// With the broadcast addresses of this network's interfaces in mind.
+    pub(crate) fn among(self, stack: &Stack) -> Self {
+        match self {
+            Self::Unicast(to) if stack.broadcast_link(to.ip()).is_some() => Self::Broadcast(to),
+            other @ (Self::Unicast(_) | Self::Broadcast(_) | Self::Multicast(_)) => other,
+        }
+    }
 }
 
 /// Reads the destination of connect(2) or sendto(2) on a socket of `family`. `families` are those the socket can reach now.

@@ -9,8 +9,7 @@ use super::names::*;
 use super::state::Socket;
 use super::{Family, SocketId, Sockets};
 use crate::errno::Errno;
-use crate::interfaces::{LOOPBACK_INDEX, OVERLAY_INDEX};
-use crate::stack::Datagram;
+use crate::stack::{Datagram, Link};
 
 /// Types of messages whose option has another number.
 const IPV6_PKTINFO: i32 = 50;
@@ -51,6 +50,8 @@ pub struct SendControl {
     pub segment: Option<u16>,
     /// MSG_MORE: the datagram is not whole yet.
     pub more: bool,
+    /// IP_PKTINFO, IPV6_PKTINFO: the interface; counts for groups and broadcasts.
+    pub link: Option<Link>,
 }
 
 impl SendControl {
@@ -95,7 +96,8 @@ impl SendControl {
             IP_PKTINFO => {
                 let data = <[u8; 12]>::try_from(message.data.as_slice());
                 let data = data.map_err(|_| Errno::EINVAL)?;
-                interface(i32::from_ne_bytes([data[0], data[1], data[2], data[3]]))?;
+                let index = [data[0], data[1], data[2], data[3]];
+                self.link = interface(i32::from_ne_bytes(index))?;
                 let source = Ipv4Addr::new(data[4], data[5], data[6], data[7]);
                 self.source = (!source.is_unspecified()).then_some(source.into());
             }
@@ -126,7 +128,7 @@ impl SendControl {
             IPV6_PKTINFO | IPV6_2292PKTINFO => {
                 let data = start::<20>(&message.data)?;
                 let index = [data[16], data[17], data[18], data[19]];
-                interface(i32::from_ne_bytes(index))?;
+                self.link = interface(i32::from_ne_bytes(index))?;
                 let mut octets = [0; 16];
                 octets.copy_from_slice(&data[..16]);
                 let source = Ipv6Addr::from(octets);
@@ -203,16 +205,31 @@ impl Sockets {
     ) {
         let socket = told.socket;
         let to = datagram.to.ip().to_canonical();
-        let local = self.stack.is_local(datagram.from.ip().to_canonical());
-        let index = if local { LOOPBACK_INDEX } else { OVERLAY_INDEX };
+        let index = datagram.link.index();
         let address = match socket.family {
             Family::V6 => told.v6_address(datagram, index),
             Family::V4 => Vec::new(),
         };
         match (to, socket.family) {
-            (IpAddr::V4(ip), _) => told.v4(datagram, ip, specific.unwrap_or(ip), index),
+            (IpAddr::V4(ip), _) => {
+                let specific = specific.unwrap_or_else(|| self.answered_from(datagram, ip));
+                told.v4(datagram, ip, specific, index);
+            }
             (IpAddr::V6(_), Family::V6) => told.v6(datagram, &address),
             (IpAddr::V6(_), Family::V4) => {}
+        }
+    }
+
+    /// ipi_spec_dst: the address an answer would come from.
+    fn answered_from(&self, datagram: &Datagram, to: Ipv4Addr) -> Ipv4Addr {
+        if !self.is_for_many(to.into()) {
+            return to;
+        }
+        let from = datagram.from.ip().to_canonical();
+        let own = self.stack.own_address(false);
+        match Some(from).filter(|from| self.stack.is_local(*from)).or(own) {
+            Some(IpAddr::V4(ip)) => ip,
+            Some(IpAddr::V6(_)) | None => to,
         }
     }
 }
@@ -379,10 +396,11 @@ fn of_socket(message: &ControlMessage) -> Result<(), Errno> {
 }
 
 /// The interface a datagram is to leave by; 0: any.
-const fn interface(index: i32) -> Result<(), Errno> {
-    match index {
-        0..=2 => Ok(()),
-        _ => Err(Errno::ENODEV),
+const fn interface(index: i32) -> Result<Option<Link>, Errno> {
+    match (index, Link::of_index(index.cast_unsigned())) {
+        (0, _) => Ok(None),
+        (_, Some(link)) => Ok(Some(link)),
+        (_, None) => Err(Errno::ENODEV),
     }
 }
 

@@ -14,7 +14,7 @@ use super::state::{Binding, Body, Socket};
 use super::stream::{Connect, family_of};
 use super::{Family, SendControl, SocketId, Sockets, dns};
 use crate::errno::Errno;
-use crate::stack::{Datagram, DatagramId, DatagramProtocol, IcmpError, SendError};
+use crate::stack::{Datagram, DatagramId, DatagramProtocol, IcmpError, Link, SendError, Stack};
 
 /// The port of name servers.
 const DNS: u16 = 53;
@@ -113,7 +113,7 @@ impl Sockets {
             return Err(Errno::EOPNOTSUPP);
         };
         let (endpoint, peer) = (datagram.endpoint, datagram.peer);
-        let to = socket.destined(to)?;
+        let to = socket.destined(to, &self.stack)?;
         let v6 = to.is_ipv6();
         if !v6 && payload.len() > LENGTH_MAX {
             return Err(Errno::EMSGSIZE);
@@ -126,6 +126,16 @@ impl Sockets {
         if let Some(errno) = socket.error.take() {
             return Err(errno);
         }
+        if self.is_for_many(to.ip()) {
+            if control
+                .source
+                .is_some_and(|source| !self.stack.is_local(source))
+            {
+                return Err(Errno::EINVAL);
+            }
+            return self.udp_cast(now, id, to, payload, control);
+        }
+        let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
         let options = socket.options.sending(v6, control);
         let recverr = socket.options.recverr(v6);
         let binding = socket.binding;
@@ -263,8 +273,18 @@ impl Sockets {
             ConnectTo::Unusable(errno) => return Err(errno),
         };
         let socket = self.sockets.get(&id).ok_or(Errno::EBADF)?;
-        let peer = socket.permitted(destination(socket.family, socket.binding.families, to)?)?;
-        let source = match self.source(&socket.binding, peer.ip()) {
+        let destination = destination(socket.family, socket.binding.families, to)?;
+        let peer = socket.permitted(destination.among(&self.stack))?;
+        if Self::lacks_scope(socket, peer) {
+            return Err(Errno::EINVAL);
+        }
+        let source = if self.is_for_many(peer.ip()) {
+            let route = self.cast_route(socket, peer, &SendControl::default());
+            route.map(|(_, source)| source)
+        } else {
+            self.source(&socket.binding, peer.ip())
+        };
+        let source = match source {
             Ok(source) => source,
             // Resolvers connect before they ask; the question is then refused.
             Err(_) if self.unrouted_dns(peer) => match peer.ip() {
@@ -308,6 +328,7 @@ impl Sockets {
             self.stack.datagram_set_room(endpoint, room);
             datagram.endpoint = Some(endpoint);
             self.datagrams.insert(endpoint, id);
+            self.tell_reception(id);
         }
     }
 
@@ -339,7 +360,12 @@ impl Sockets {
         // udp(7): only a connected socket hears of errors, and only of fatal ones, unless IP_RECVERR is on.
         if socket.options.recverr(v6) {
             let room = socket.options.receive_room();
-            socket.errors.push_icmp(room, to, errno, error);
+            let link = if self.stack.is_local(error.from) {
+                Link::Loopback
+            } else {
+                Link::Overlay
+            };
+            socket.errors.push_icmp(room, (to, link), errno, error);
         } else if datagram.peer.is_none() || !fatal {
             return None;
         }
@@ -401,6 +427,7 @@ impl Sockets {
                 to,
                 hop_limit: 64,
                 traffic_class: 0,
+                link: Link::Overlay,
                 at: Some(now),
                 dropped: 0,
                 payload,
@@ -412,7 +439,11 @@ impl Sockets {
 
 impl Socket {
     /// Where a datagram goes that is sent to `to`, or to the peer.
-    pub(super) fn destined(&self, to: Option<SocketAddr>) -> Result<SocketAddr, Errno> {
+    pub(super) fn destined(
+        &self,
+        to: Option<SocketAddr>,
+        stack: &Stack,
+    ) -> Result<SocketAddr, Errno> {
         let Body::Datagram(datagram) = &self.body else {
             return Err(Errno::EOPNOTSUPP);
         };
@@ -421,7 +452,8 @@ impl Socket {
             Some(to) if to.port() == 0 && (to.is_ipv4() || self.family == Family::V6) => {
                 return Err(Errno::EINVAL);
             }
-            Some(to) => destination(self.family, self.binding.families, to)?,
+            Some(to) => destination(self.family, self.binding.families, to)?.among(stack),
+            // What connect(2) permitted stays permitted.
             None => Destination::Unicast(datagram.peer.ok_or(Errno::EDESTADDRREQ)?),
         };
         if datagram.shut_write {

@@ -14,7 +14,7 @@ use super::names::*;
 use super::state::Body;
 use super::{Family, SocketId, Sockets};
 use crate::errno::Errno;
-use crate::stack::{Datagram, IcmpError};
+use crate::stack::{Datagram, IcmpError, Link};
 
 /// ee_origin (linux/errqueue.h).
 const LOCAL: u8 = 1;
@@ -70,8 +70,14 @@ impl ErrorQueue {
         self.waiting.is_empty()
     }
 
-    /// An ICMP error about a packet to `to`.
-    pub(super) fn push_icmp(&mut self, room: usize, to: SocketAddr, errno: Errno, icmp: IcmpError) {
+    /// An ICMP error about a packet to `to`, which came by `link`.
+    pub(super) fn push_icmp(
+        &mut self,
+        room: usize,
+        (to, link): (SocketAddr, Link),
+        errno: Errno,
+        icmp: IcmpError,
+    ) {
         let v6 = icmp.from.is_ipv6();
         self.push(
             room,
@@ -87,6 +93,7 @@ impl ErrorQueue {
                     to: SocketAddr::new(icmp.to, 0),
                     hop_limit: icmp.hop_limit,
                     traffic_class: icmp.traffic_class,
+                    link,
                     at: icmp.at,
                     dropped: 0,
                     payload: Vec::new(),

@@ -249,6 +249,10 @@ pub(super) fn option_of_state(
             }
             int(mtu)
         }
+        (SOL_IP, IP_MULTICAST_IF) => {
+            let address = socket.groups.v4_address?;
+            return Some(Ok(OptionValue::bytes(address.octets().to_vec())));
+        }
         // The kernel shows where the protocol's number would be on a raw socket.
         (SOL_IP, IP_PROTOCOL) => i32::from(socket.held_port()),
         (SOL_IPV6, IPV6_ADDRFORM) if socket.family == Family::V6 => {

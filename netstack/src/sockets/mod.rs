@@ -14,11 +14,13 @@
 //! Read first: `stream.rs` (states of a TCP socket), `ports.rs` (who may bind what), `options.rs`.
 
 mod address;
+mod cast;
 mod control;
 mod datagram;
 mod dns;
 mod errors;
 mod info;
+mod membership;
 pub mod names;
 mod option_bytes;
 mod option_table;
@@ -45,8 +47,9 @@ pub use self::stream::{Connect, Listen, Shutdown};
 
 use self::address::{AF_INET, AF_INET6, present_bound};
 use self::names::{
-    IP_RECVERR, IPV6_ADDRFORM, IPV6_RECVERR, IPV6_V6ONLY, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT,
-    SO_SNDBUF, SOL_IP, SOL_IPV6, SOL_SOCKET, SOL_TCP, SOL_UDP, TCP_INQ, TCP_MAXSEG, UDP_CORK,
+    IP_MULTICAST_ALL, IP_RECVERR, IPV6_ADDRFORM, IPV6_MULTICAST_ALL, IPV6_RECVERR, IPV6_V6ONLY,
+    SO_BINDTODEVICE, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SO_SNDBUF, SOL_IP, SOL_IPV6,
+    SOL_SOCKET, SOL_TCP, SOL_UDP, TCP_INQ, TCP_MAXSEG, UDP_CORK,
 };
 use self::options::Options;
 use self::ports::{Claim, Ports, Random, Transport};
@@ -326,6 +329,9 @@ impl Sockets {
             // It counts when a connection is made: one that exists keeps its size.
             return socket.options.clone().set(level, name, value);
         }
+        if let Some(outcome) = self.set_group_option(now, id, (level, name), value) {
+            return outcome;
+        }
         let shares = level == SOL_SOCKET && (name == SO_REUSEADDR || name == SO_REUSEPORT);
         if shares {
             self.forget_claim(id);
@@ -356,6 +362,14 @@ impl Sockets {
         }
         if shares {
             self.record_claim(id);
+        }
+        if matches!(
+            (level, name),
+            (SOL_IP, IP_MULTICAST_ALL)
+                | (SOL_IPV6, IPV6_MULTICAST_ALL)
+                | (SOL_SOCKET, SO_BINDTODEVICE)
+        ) {
+            self.tell_reception(id);
         }
         if (level, name) == (SOL_SOCKET, SO_RCVBUF) {
             self.apply_receive_room(id);
@@ -458,6 +472,9 @@ impl Sockets {
         let Some(socket) = self.sockets.remove(&id) else {
             return;
         };
+        if !socket.groups.is_empty() {
+            self.stack.set_memberships(now, id.0, Vec::new());
+        }
         let reset = match how {
             CloseHow::Reset => true,
             CloseHow::Graceful => socket.options.linger() == Some(Duration::ZERO),

@@ -156,11 +156,25 @@ pub const IP_MULTICAST_TTL: i32 = 33;
 pub const IP_MULTICAST_LOOP: i32 = 34;
 pub const IP_ADD_MEMBERSHIP: i32 = 35;
 pub const IP_DROP_MEMBERSHIP: i32 = 36;
+pub const IP_UNBLOCK_SOURCE: i32 = 37;
+pub const IP_BLOCK_SOURCE: i32 = 38;
+pub const IP_ADD_SOURCE_MEMBERSHIP: i32 = 39;
+pub const IP_DROP_SOURCE_MEMBERSHIP: i32 = 40;
+pub const IP_MSFILTER: i32 = 41;
 pub const IP_MULTICAST_ALL: i32 = 49;
 pub const IP_UNICAST_IF: i32 = 50;
 pub const IP_LOCAL_PORT_RANGE: i32 = 51;
 pub const IP_PKTOPTIONS: i32 = 9;
 pub const IP_PROTOCOL: i32 = 52;
+
+/// Of both levels (RFC 3678).
+pub const MCAST_JOIN_GROUP: i32 = 42;
+pub const MCAST_BLOCK_SOURCE: i32 = 43;
+pub const MCAST_UNBLOCK_SOURCE: i32 = 44;
+pub const MCAST_LEAVE_GROUP: i32 = 45;
+pub const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
+pub const MCAST_LEAVE_SOURCE_GROUP: i32 = 47;
+pub const MCAST_MSFILTER: i32 = 48;
 
 pub const IPV6_2292PKTINFO: i32 = 2;
 pub const IPV6_2292HOPOPTS: i32 = 3;

@@ -5,8 +5,7 @@
 //! [`Options::get`]; what depends on the state of the socket is decided by their caller. Defaults and limits are those of
 //! Linux 6.x, unprivileged (socket(7), ip(7), ipv6(7), tcp(7), udp(7)).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::names::*;
@@ -17,10 +16,8 @@ use super::option_table::Rule::{
 use super::option_table::{Row, find};
 use super::{Family, Kind, OptionValue, SendControl};
 use crate::errno::Errno;
-use crate::stack::{DatagramProtocol, SendOptions, TcpOptions};
+use crate::stack::{DatagramProtocol, Link, SendOptions, TcpOptions};
 
-/// Multicast groups of one socket (igmp_max_memberships); more: ENOBUFS.
-const MEMBERSHIPS_MAX: usize = 20;
 /// Interface indexes a program sees: lo is 1, netcon0 is 2.
 const INTERFACES: [&str; 2] = ["lo", "netcon0"];
 /// net.core.rmem_max and wmem_max of a machine as distributed.
@@ -60,10 +57,6 @@ pub(crate) struct Options {
     pacing: u64,
     /// IP_LOCAL_PORT_RANGE: low, high; 0: not set.
     port_range: (u16, u16),
-    /// IP_MULTICAST_IF.
-    multicast_v4: Ipv4Addr,
-    /// Groups joined; without effect on what arrives.
-    groups: BTreeSet<IpAddr>,
     /// Those of `option_bytes.rs`.
     bytes: Bytes,
 }
@@ -79,8 +72,6 @@ impl Options {
             device: None,
             pacing: u64::MAX,
             port_range: (0, 0),
-            multicast_v4: Ipv4Addr::UNSPECIFIED,
-            groups: BTreeSet::new(),
             bytes: Bytes::default(),
         }
     }
@@ -161,6 +152,12 @@ impl Options {
         } else {
             (low, high)
         }
+    }
+
+    /// SO_BINDTODEVICE.
+    pub(crate) fn link(&self) -> Option<Link> {
+        let index = u32::try_from(self.device? + 1).ok()?;
+        Link::of_index(index)
     }
 
     /// Bind to any address (IP_FREEBIND, IPV6_FREEBIND).
@@ -276,7 +273,6 @@ impl Options {
         ] {
             child.ints.remove(&(level, name));
         }
-        child.groups.clear();
         child
     }
 
@@ -385,22 +381,16 @@ impl Options {
                 });
             }
             (SOL_IP, IP_LOCAL_PORT_RANGE) => return self.set_port_range(value),
-            (SOL_IP, IP_MULTICAST_IF) => return self.set_multicast_interface(value),
-            (SOL_IP, IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP) => {
-                let group = value
-                    .get(..4)
-                    .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok())
-                    .map(Ipv4Addr::from);
-                let valid = group.filter(|group| group.is_multicast() && value.len() >= 8);
-                return self.set_membership(valid.map(IpAddr::V4), name == IP_ADD_MEMBERSHIP);
-            }
-            (SOL_IPV6, IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP) => {
-                let group = value
-                    .get(..16)
-                    .and_then(|bytes| <[u8; 16]>::try_from(bytes).ok())
-                    .map(Ipv6Addr::from);
-                let valid = group.filter(|group| group.is_multicast() && value.len() >= 20);
-                return self.set_membership(valid.map(IpAddr::V6), name == IPV6_ADD_MEMBERSHIP);
+            // socket(7): a socket bound to an interface sends nowhere else.
+            (SOL_IPV6, IPV6_MULTICAST_IF)
+                if self.kind == Kind::Datagram
+                    && self.link().is_some_and(|link| {
+                        int_at(value, 0).is_ok_and(|index| {
+                            matches!(index, 1 | 2) && index.cast_unsigned() != link.index()
+                        })
+                    }) =>
+            {
+                return Err(Errno::EINVAL);
             }
             (SOL_IPV6, IPV6_MTU) => {
                 let mtu = int_at(value, 0)?;
@@ -569,7 +559,8 @@ impl Options {
                         .to_vec(),
                 )
             }
-            (SOL_IP, IP_MULTICAST_IF) => OptionValue::bytes(self.multicast_v4.octets().to_vec()),
+            // INADDR_ANY, until it is set.
+            (SOL_IP, IP_MULTICAST_IF) => OptionValue::bytes(vec![0; 4]),
             (SOL_IP, IP_MULTICAST_TTL) | (SOL_IPV6, IPV6_MULTICAST_HOPS)
                 if self.kind == Kind::Stream =>
             {
@@ -682,41 +673,6 @@ impl Options {
             return Err(Errno::EINVAL);
         }
         self.port_range = (low, high);
-        Ok(())
-    }
-
-    fn set_multicast_interface(&mut self, value: &[u8]) -> Result<(), Errno> {
-        if self.kind == Kind::Stream || value.len() < 4 {
-            return Err(Errno::EINVAL);
-        }
-        // struct in_addr, or the address is the second member of struct ip_mreq and ip_mreqn.
-        let bytes = if value.len() >= 8 {
-            &value[4..8]
-        } else {
-            &value[..4]
-        };
-        self.multicast_v4 = <[u8; 4]>::try_from(bytes)
-            .map(Ipv4Addr::from)
-            .map_err(|_| Errno::EINVAL)?;
-        Ok(())
-    }
-
-    fn set_membership(&mut self, group: Option<IpAddr>, join: bool) -> Result<(), Errno> {
-        if self.kind == Kind::Stream {
-            return Err(Errno::EPROTO);
-        }
-        let group = group.ok_or(Errno::EINVAL)?;
-        if join {
-            if self.groups.contains(&group) {
-                return Err(Errno::EADDRINUSE);
-            }
-            if self.groups.len() >= MEMBERSHIPS_MAX {
-                return Err(Errno::ENOBUFS);
-            }
-            self.groups.insert(group);
-        } else if !self.groups.remove(&group) {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
         Ok(())
     }
 }

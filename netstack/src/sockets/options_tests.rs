@@ -275,44 +275,6 @@ fn names_devices_and_lists() {
 }
 
 #[test]
-fn multicast_membership() {
-    let mut options = options(U4);
-    let group = [224, 0, 0, 251, 0, 0, 0, 0];
-    assert_eq!(options.set(SOL_IP, IP_ADD_MEMBERSHIP, &group), Ok(()));
-    assert_eq!(
-        options.set(SOL_IP, IP_ADD_MEMBERSHIP, &group),
-        Err(Errno::EADDRINUSE)
-    );
-    assert_eq!(
-        options.set(SOL_IP, IP_ADD_MEMBERSHIP, &group[..4]),
-        Err(Errno::EINVAL)
-    );
-    assert_eq!(
-        options.set(SOL_IP, IP_ADD_MEMBERSHIP, &[1, 2, 3, 4, 0, 0, 0, 0]),
-        Err(Errno::EINVAL)
-    );
-    assert_eq!(options.set(SOL_IP, IP_DROP_MEMBERSHIP, &group), Ok(()));
-    assert_eq!(
-        options.set(SOL_IP, IP_DROP_MEMBERSHIP, &group),
-        Err(Errno::EADDRNOTAVAIL)
-    );
-    for last in 0..20 {
-        assert_eq!(
-            options.set(SOL_IP, IP_ADD_MEMBERSHIP, &[239, 0, 0, last, 0, 0, 0, 0]),
-            Ok(())
-        );
-    }
-    assert_eq!(
-        options.set(SOL_IP, IP_ADD_MEMBERSHIP, &group),
-        Err(Errno::ENOBUFS)
-    );
-    assert_eq!(
-        self::options(T4).set(SOL_IP, IP_ADD_MEMBERSHIP, &group),
-        Err(Errno::EPROTO)
-    );
-}
-
-#[test]
 fn what_the_engine_is_told() {
     let mut options = options(T4);
     let plain = options.tcp(false);

@@ -94,7 +94,7 @@ impl Sockets {
     ) -> Result<usize, Errno> {
         self.udp_autobind(id)?;
         let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
-        let to = socket.destined(to)?;
+        let to = socket.destined(to, &self.stack)?;
         if payload.len() > largest(to) {
             return Err(Errno::EMSGSIZE);
         }
@@ -125,7 +125,7 @@ impl Sockets {
         if segment == 0 {
             return self.send_one(now, id, to, payload, control);
         }
-        let destination = socket.destined(to)?;
+        let destination = socket.destined(to, &self.stack)?;
         if payload.len() > largest(destination) {
             return self.send_one(now, id, to, payload, control);
         }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::address::{Family, canonical};
 use super::datagram::DatagramState;
 use super::errors::ErrorQueue;
+use super::membership::Groups;
 use super::names::*;
 use super::options::Options;
 use super::ports::{Claim, Transport};
@@ -57,6 +58,7 @@ pub(crate) enum Body {
 pub(crate) struct Socket {
     pub(crate) family: Family,
     pub(crate) options: Options,
+    pub(crate) groups: Groups,
     pub(crate) binding: Binding,
     /// SO_ERROR.
     pub(crate) error: Option<Errno>,
@@ -87,6 +89,7 @@ impl Socket {
         Self {
             family,
             options,
+            groups: Groups::default(),
             binding,
             error: None,
             errors: ErrorQueue::default(),
@@ -175,7 +178,11 @@ impl Socket {
             }
             (IpAddr::V6(_), SocketAddr::V4(_)) => false,
         };
-        if valid || stack.is_local(ip) || self.options.freebind() {
+        if valid
+            || stack.is_local(ip)
+            || stack.broadcast_link(ip).is_some()
+            || self.options.freebind()
+        {
             let families = if ip.is_ipv4() {
                 Families::V4
             } else {

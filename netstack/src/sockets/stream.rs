@@ -381,7 +381,7 @@ impl Sockets {
         let route = self.stack.route(to).map_err(Errno::from);
         match binding
             .ip
-            .filter(|ip| ip.is_ipv4() == to.is_ipv4() && !ip.is_multicast())
+            .filter(|ip| ip.is_ipv4() == to.is_ipv4() && !self.is_for_many(*ip))
         {
             // A packet with a loopback source never leaves the host.
             Some(ip) if ip.is_loopback() && !self.stack.is_local(to) => {

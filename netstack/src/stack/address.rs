@@ -11,6 +11,8 @@ use super::hash::TableKey;
 pub(super) struct Addresses {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
+    /// The broadcast address of the own prefix.
+    broadcast: Option<Ipv4Addr>,
 }
 
 impl Addresses {
@@ -18,6 +20,15 @@ impl Addresses {
         Self {
             v4: config.v4.map(|(ip, _)| ip),
             v6: config.v6.map(|(ip, _)| ip),
+            broadcast: config.v4.and_then(crate::interfaces::broadcast),
+        }
+    }
+
+    /// An IPv4 address that stands for everyone on the overlay.
+    pub(super) fn is_broadcast(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(ip) => ip.is_broadcast() || self.broadcast == Some(ip),
+            IpAddr::V6(_) => false,
         }
     }
 
@@ -45,7 +56,7 @@ impl Addresses {
     /// not (RFC 1122 §3.2.1.3, RFC 4291 §2.5.5.2).
     pub(super) fn is_foreign_unicast(&self, ip: IpAddr) -> bool {
         let unicast = match ip {
-            IpAddr::V4(v4) => !v4.is_broadcast() && v4.octets()[0] != 0,
+            IpAddr::V4(v4) => !self.is_broadcast(ip) && v4.octets()[0] != 0,
             IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),
         };
         unicast && !ip.is_unspecified() && !ip.is_multicast() && !self.is_local(ip)

@@ -10,13 +10,13 @@ use super::slab::Slab;
 use super::wire::{self, IpPacket};
 use super::wire::{Fragment, Outgoing, Piece};
 use super::{
-    Datagram, DatagramId, DatagramProtocol, Event, Failure, IcmpError, LocalAddr, SendError,
-    SendOptions, Stack,
+    Datagram, DatagramId, DatagramProtocol, Event, Failure, Fanout, IcmpError, Link, LocalAddr,
+    Reception, SendError, SendOptions, Stack,
 };
 
 /// Largest payload in one IPv4 packet (udp(7)), and in one IPv6 packet.
-const MAX_PAYLOAD_V4: usize = 65_507;
-const MAX_PAYLOAD_V6: usize = 65_527;
+pub(super) const MAX_PAYLOAD_V4: usize = 65_507;
+pub(super) const MAX_PAYLOAD_V6: usize = 65_527;
 /// Largest IP packet of the loopback interface, bytes.
 const LOOPBACK_MTU: usize = 65_536;
 /// What a queued datagram costs beside its payload, so that empty ones are bounded too (Linux counts the buffer's truesize).
@@ -29,6 +29,7 @@ struct Endpoint {
     protocol: DatagramProtocol,
     at: LocalAddr,
     remote: Option<SocketAddr>,
+    reception: Reception,
     received: VecDeque<Datagram>,
     /// Bytes of `received` with overhead.
     received_bytes: usize,
@@ -154,6 +155,42 @@ impl Datagrams {
         }
     }
 
+    /// Protocol and port of an endpoint.
+    pub(super) fn source_of(&self, id: DatagramId) -> Option<(DatagramProtocol, u16)> {
+        let endpoint = self.all.get(id.0)?;
+        Some((endpoint.protocol, endpoint.at.port))
+    }
+
+    pub(super) fn set_reception(&mut self, id: DatagramId, reception: Reception) {
+        if let Some(endpoint) = self.all.get_mut(id.0) {
+            endpoint.reception = reception;
+        }
+    }
+
+    /// Everyone who receives what `remote` sends to the many that `local` stands for, and who `takes` it.
+    pub(super) fn all_at(
+        &self,
+        protocol: DatagramProtocol,
+        local: SocketAddr,
+        remote: SocketAddr,
+        takes: impl Fn(&Reception) -> bool,
+    ) -> Vec<DatagramId> {
+        let slots = [
+            Slot::Connected(protocol, local.port(), remote),
+            Slot::Exact(protocol, local),
+            Slot::Wildcard(protocol, local.port(), local.is_ipv4()),
+        ];
+        let ids = slots.iter().filter_map(|slot| self.slots.get(slot));
+        ids.flatten()
+            .filter(|id| {
+                self.all.get(id.0).is_some_and(|endpoint| {
+                    serves(&endpoint.at, local.ip()) && takes(&endpoint.reception)
+                })
+            })
+            .copied()
+            .collect()
+    }
+
     /// A packet of this endpoint has left the egress queue.
     pub(super) fn note_sent(&mut self, id: DatagramId, bytes: usize) {
         if let Some(endpoint) = self.all.get_mut(id.0) {
@@ -177,6 +214,7 @@ impl Stack {
             protocol,
             at,
             remote: None,
+            reception: Reception::default(),
             received: VecDeque::new(),
             received_bytes: 0,
             room: self.config.limits.datagram_queue,
@@ -264,9 +302,21 @@ impl Stack {
         if from.is_loopback() || !self.routes.contains(to.ip()) {
             return Err(SendError::NoRoute);
         }
-        let len = wire::udp_packet_len(to.ip(), payload.len());
+        self.emit(id, outgoing, mtu, None).map(|()| None)
+    }
+
+    /// Queues a datagram for the overlay, in pieces where it must be.
+    pub(super) fn emit(
+        &mut self,
+        id: DatagramId,
+        outgoing: Outgoing<'_>,
+        mtu: usize,
+        fanout: Option<Fanout>,
+    ) -> Result<(), SendError> {
+        let endpoint = self.datagrams.all.get_mut(id.0).ok_or(SendError::NoRoute)?;
+        let len = wire::udp_packet_len(outgoing.to.ip(), outgoing.payload.len());
         let too_big = len > mtu;
-        if too_big && !options.fragment {
+        if too_big && !outgoing.options.fragment {
             return Err(SendError::TooBig);
         }
         // An empty endpoint may always send one.
@@ -276,15 +326,15 @@ impl Stack {
             return Err(SendError::QueueFull);
         }
         if too_big {
-            return self.send_fragments(id, outgoing, mtu).map(|()| None);
+            return self.send_fragments(id, outgoing, mtu, fanout.as_ref());
         }
-        let (buffer, kept) = self.egress.push(len, Some(id));
+        let (buffer, kept) = self.egress.push_for(len, Some(id), fanout);
         outgoing.write(buffer);
         if !kept {
             return Err(SendError::QueueFull);
         }
         endpoint.egress_bytes += len;
-        Ok(None)
+        Ok(())
     }
 
     /// Cuts a datagram into packets of at most the MTU. One that finds no room takes the datagram with it: the receiver
@@ -294,6 +344,7 @@ impl Stack {
         id: DatagramId,
         outgoing: Outgoing<'_>,
         mtu: usize,
+        fanout: Option<&Fanout>,
     ) -> Result<(), SendError> {
         let transport = outgoing.transport();
         let (src, dst) = (outgoing.from.ip(), outgoing.to.ip());
@@ -318,7 +369,7 @@ impl Stack {
                 },
                 bytes,
             };
-            let (buffer, kept) = self.egress.push(piece.len(), Some(id));
+            let (buffer, kept) = self.egress.push_for(piece.len(), Some(id), fanout.cloned());
             piece.write(buffer);
             if !kept {
                 return Err(SendError::QueueFull);
@@ -425,6 +476,7 @@ impl Stack {
                     to,
                     hop_limit: ip.hop_limit,
                     traffic_class: ip.traffic_class,
+                    link: Link::Overlay,
                     at: Some(now),
                     dropped: 0,
                     payload: payload.to_vec(),
@@ -478,6 +530,7 @@ impl Stack {
                         to,
                         hop_limit: outgoing.options.hop_limit.max(1),
                         traffic_class: outgoing.options.traffic_class,
+                        link: Link::Loopback,
                         at: Some(now),
                         dropped: 0,
                         payload: outgoing.payload.to_vec(),
@@ -493,7 +546,7 @@ impl Stack {
     }
 
     /// Queues a datagram; one that finds no room is dropped.
-    fn deliver(&mut self, id: DatagramId, mut datagram: Datagram) {
+    pub(super) fn deliver(&mut self, id: DatagramId, mut datagram: Datagram) {
         let Some(endpoint) = self.datagrams.all.get_mut(id.0) else {
             return;
         };

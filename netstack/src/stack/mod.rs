@@ -14,15 +14,19 @@
 //! # Trust
 //! Packets may be anything. A panic inside smoltcp ends the flow it served and no other.
 mod address;
+mod cast;
 mod datagram;
 mod device;
 mod figures;
 mod flow;
+mod groups;
 mod hash;
 mod icmp;
+mod igmp;
 mod interface;
 mod lifecycle;
 mod listener;
+mod membership;
 mod path_mtu;
 mod ping;
 mod pool;
@@ -46,6 +50,8 @@ use std::time::Instant;
 
 use smoltcp::iface::SocketSet;
 
+pub use self::cast::{Cast, Reception};
+pub use self::groups::{Link, Membership, SourceFilter};
 pub use self::types::*;
 
 use self::address::{Addresses, Routes};
@@ -57,6 +63,7 @@ use self::icmp::RateLimit;
 use self::interface::Interfaces;
 use self::lifecycle::TRIM_INTERVAL;
 use self::listener::Listeners;
+use self::membership::Multicast;
 use self::path_mtu::PathMtus;
 use self::ping::Pings;
 pub use self::ping::{PING_IDENTIFIERS, Ping, PingError, PingId, PingOutcome, Pong};
@@ -107,6 +114,7 @@ pub struct Stack {
     pool: Pool,
     icmp_limit: RateLimit,
     pings: Pings,
+    multicast: Multicast,
     /// Set while somebody captures.
     tap: Option<Tap>,
     /// When kept memory is reviewed; `None` while there is none.
@@ -142,6 +150,7 @@ impl Stack {
             pool: Pool::new(ring),
             icmp_limit: RateLimit::new(now),
             pings: Pings::default(),
+            multicast: Multicast::default(),
             tap: None,
             trim_at: None,
             counters: Counters::default(),
@@ -224,6 +233,7 @@ impl Stack {
             self.tombstones.next(),
             self.reassembly.next(),
             self.pings.next(),
+            self.multicast.next(),
             self.trim_at,
         ]
         .into_iter()
@@ -245,6 +255,7 @@ impl Stack {
         self.tombstones.expire(now);
         self.reassembly.expire(now);
         self.pings.expire(now);
+        self.report_memberships(now);
         if self.trim_at.is_some_and(|at| at <= now) {
             self.pool.trim();
             if self.by_tuple.capacity() > 1024 && self.by_tuple.len() * 8 < self.by_tuple.capacity()

@@ -2,7 +2,7 @@
 //! Packets that wait inside the stack: replies and datagrams for the overlay, everything on the internal loopback.
 use std::collections::VecDeque;
 
-use super::DatagramId;
+use super::{DatagramId, Fanout};
 
 /// Buffers kept for the next packets.
 const SPARES: usize = 16;
@@ -23,6 +23,7 @@ struct Queued {
     buffer: Vec<u8>,
     len: usize,
     owner: Option<DatagramId>,
+    fanout: Option<Fanout>,
 }
 
 /// A packet taken from a [`Queue`]; give it back with [`Queue::recycle`].
@@ -30,11 +31,17 @@ struct Queued {
 pub(super) struct Taken {
     buffer: Vec<u8>,
     len: usize,
+    fanout: Option<Fanout>,
 }
 
 impl Taken {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[..self.len]
+    }
+
+    /// To whom it goes, unless to the owner of its destination alone.
+    pub(super) fn fanout(&self) -> Option<&Fanout> {
+        self.fanout.as_ref()
     }
 }
 
@@ -61,6 +68,16 @@ impl Queue {
     /// Memory for one packet of `len` bytes and whether it will be kept. A queue that is full by more than twice its
     /// limit gives memory that is thrown away.
     pub(super) fn push(&mut self, len: usize, owner: Option<DatagramId>) -> (&mut [u8], bool) {
+        self.push_for(len, owner, None)
+    }
+
+    /// As [`Self::push`], for several peers.
+    pub(super) fn push_for(
+        &mut self,
+        len: usize,
+        owner: Option<DatagramId>,
+        fanout: Option<Fanout>,
+    ) -> (&mut [u8], bool) {
         if self.bytes + len > 2 * self.limit {
             self.void.resize(len.max(self.void.len()), 0);
             return (&mut self.void[..len], false);
@@ -70,15 +87,32 @@ impl Queue {
             buffer.resize(len, 0);
         }
         self.bytes += len;
-        self.packets.push_back(Queued { buffer, len, owner });
+        self.packets.push_back(Queued {
+            buffer,
+            len,
+            owner,
+            fanout,
+        });
         let last = self.packets.back_mut().expect("just pushed");
         (&mut last.buffer[..len], true)
     }
 
     pub(super) fn pop(&mut self) -> Option<(Taken, Option<DatagramId>)> {
-        let Queued { buffer, len, owner } = self.packets.pop_front()?;
+        let Queued {
+            buffer,
+            len,
+            owner,
+            fanout,
+        } = self.packets.pop_front()?;
         self.bytes -= len;
-        Some((Taken { buffer, len }, owner))
+        Some((
+            Taken {
+                buffer,
+                len,
+                fanout,
+            },
+            owner,
+        ))
     }
 
     pub(super) fn recycle(&mut self, packet: Taken) {

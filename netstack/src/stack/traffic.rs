@@ -77,7 +77,8 @@ impl Stack {
             self.counters.malformed += 1;
             return;
         };
-        if !self.addresses.is_own(ip.dst) || !self.addresses.is_foreign_unicast(ip.src) {
+        let taken = self.addresses.is_own(ip.dst) || self.takes_cast(&ip);
+        if !taken || !self.addresses.is_foreign_unicast(ip.src) {
             self.counters.misaddressed += 1;
             return;
         }
@@ -94,6 +95,9 @@ impl Stack {
     }
 
     fn handle_whole(&mut self, now: Instant, ip: &IpPacket<'_>) {
+        if !self.addresses.is_own(ip.dst) {
+            return self.handle_cast(now, ip);
+        }
         if let Some(protocol) = wire::datagrams_of(ip.protocol) {
             return self.handle_datagram(now, protocol, ip);
         }
@@ -159,7 +163,11 @@ impl Stack {
             && let Some((packet, owner)) = self.egress.pop()
         {
             let bytes = packet.bytes();
-            sink.packet(bytes.len()).copy_from_slice(bytes);
+            let memory = match packet.fanout() {
+                Some(fanout) => sink.packet_for(bytes.len(), fanout),
+                None => sink.packet(bytes.len()),
+            };
+            memory.copy_from_slice(bytes);
             self.counters.packets_out += 1;
             self.counters.bytes_out += bytes.len() as u64;
             left = left.saturating_sub(bytes.len());

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The values that go in and out of the engine.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use super::Link;
+
+/// Peers to whom one packet is given at most.
+pub const FANOUT_MAX: usize = 256;
 
 /// Addresses, MTU and limits of one network.
 #[derive(Debug, Clone)]
@@ -213,6 +219,33 @@ pub trait PacketSink {
     fn has_room(&self) -> bool;
     /// Memory of exactly `len` bytes for one packet; called only after `has_room`, `len <= mtu`.
     fn packet(&mut self, len: usize) -> &mut [u8];
+    /// The same for a packet that goes to many: to the owner of its destination, if there is one, and to those `to` says.
+    fn packet_for(&mut self, len: usize, to: &Fanout) -> &mut [u8] {
+        let _ = to;
+        self.packet(len)
+    }
+}
+
+/// To whom a packet for a group or a broadcast address goes: there is no medium that would carry it to all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fanout {
+    /// The peers to whom these addresses belong, at most [`FANOUT_MAX`]: they have said that they are members.
+    Members(Arc<[IpAddr]>),
+    /// Every peer of the network that can be reached, at most [`FANOUT_MAX`].
+    Everyone,
+    /// Of those, the ones with whom there is a session: it is not worth a handshake.
+    Awake,
+}
+
+impl Fanout {
+    /// Copies that may have to be made.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        match self {
+            Self::Members(members) => members.len() + 1,
+            Self::Everyone | Self::Awake => FANOUT_MAX,
+        }
+    }
 }
 
 /// A received datagram.
@@ -228,6 +261,8 @@ pub struct Datagram {
     pub traffic_class: u8,
     /// How many the endpoint had dropped before, for want of room.
     pub dropped: u32,
+    /// Interface it came by.
+    pub link: Link,
     /// When it arrived; the socket model clears it where the program does not ask.
     pub at: Option<Instant>,
     /// Payload.

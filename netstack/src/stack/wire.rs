@@ -692,7 +692,52 @@ pub(super) fn write_ip(
     }
 }
 
-fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> u16 {
+/// Writes an IP header with hop limit 1 and the router alert for messages about membership (RFC 2113, RFC 2711), and
+/// returns what follows. The caller sets the checksum of IPv4.
+pub(super) fn write_ip_with_alert(
+    out: &mut [u8],
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: u8,
+) -> &mut [u8] {
+    if dst.is_ipv4() {
+        let body = write_ip(out, src, dst, protocol, 1);
+        body[..4].copy_from_slice(&[0x94, 4, 0, 0]);
+        out[0] = 0x46;
+        &mut out[IPV4_HEADER + 4..]
+    } else {
+        const HOP_BY_HOP: u8 = 0;
+        let body = write_ip(out, src, dst, HOP_BY_HOP, 1);
+        body[..8].copy_from_slice(&[protocol, 0, 5, 2, 0, 0, 1, 0]);
+        &mut body[8..]
+    }
+}
+
+/// Computes the checksum of an IPv4 header anew, options included.
+pub(super) fn set_header_sum(packet: &mut [u8]) {
+    let header = usize::from(packet[0] & 15) * 4;
+    packet[10..12].fill(0);
+    let sum = !checksum::data(&packet[..header]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The Internet checksum of `bytes` (RFC 1071).
+pub(super) fn sum_of(bytes: &[u8]) -> u16 {
+    !checksum::data(bytes)
+}
+
+/// Whether the checksum in `bytes` fits.
+pub(super) fn sum_is_zero(bytes: &[u8]) -> bool {
+    checksum::data(bytes) == u16::MAX
+}
+
+/// Whether the checksum of a message of ICMPv6 fits.
+pub(super) fn icmpv6_sum_fits(ip: &IpPacket<'_>) -> bool {
+    transport_checksum(ip.src, ip.dst, ICMPV6, ip.payload) == 0
+}
+
+/// The checksum of what follows an IP header, pseudo header included; the field itself is zero.
+pub(super) fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> u16 {
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
     covered_checksum(src, dst, protocol, len, body)
 }

@@ -138,6 +138,7 @@ fn nothing_is_told_unasked() {
         dropped: 0,
         traffic_class: 4,
         at: None,
+        link: netcon_netstack::stack::Link::Loopback,
         payload: Vec::new(),
     };
     let told = |sockets: &netcon_netstack::sockets::Sockets| {

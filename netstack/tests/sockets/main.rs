@@ -9,5 +9,6 @@ mod datagrams;
 mod ending;
 mod errors;
 mod figures;
+mod multicast;
 mod whole;
 mod world;

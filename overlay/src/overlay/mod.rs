@@ -4,6 +4,9 @@
 mod gate;
 mod inbound;
 mod outbound;
+mod replicate;
+
+pub use replicate::Recipients;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

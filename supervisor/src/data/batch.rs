@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Outgoing packets in one buffer: the engine writes them where the overlay seals them where the kernel sends them.
 
-use netcon_netstack::stack::PacketSink;
+use netcon_netstack::stack::{Fanout, PacketSink};
 use netcon_overlay::{Ecn, Overlay};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -12,6 +12,8 @@ const CAPACITY: usize = 256 * 1024;
 const MAX_PACKETS: usize = 256;
 /// Segments of one GSO send (UDP_MAX_SEGMENTS).
 const MAX_SEGMENTS: usize = 64;
+/// Copies of packets for many that one batch may ask for, so that the other networks have their turn.
+const MAX_COPIES: usize = 1024;
 /// Bytes of one GSO send.
 const MAX_SEND: usize = 65_000;
 
@@ -22,6 +24,10 @@ pub(super) struct Batch {
     used: usize,
     packets: Vec<Slot>,
     mtu: usize,
+    /// Copies that the packets for many ask for.
+    copies: usize,
+    /// Those packets, by number.
+    fanned: Vec<(usize, Fanout)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +66,8 @@ impl Batch {
             used: 0,
             packets: Vec::with_capacity(MAX_PACKETS),
             mtu: 1420,
+            copies: 0,
+            fanned: Vec::new(),
         }
     }
 
@@ -68,6 +76,8 @@ impl Batch {
         self.used = 0;
         self.packets.clear();
         self.mtu = mtu;
+        self.copies = 0;
+        self.fanned.clear();
     }
 
     /// Nothing in it.
@@ -83,12 +93,25 @@ impl Batch {
         })
     }
 
-    /// Seals every packet where it lies; `seal` gives the destination, or None for what is not sent now.
+    /// The packets for many, not yet sealed.
+    pub(super) fn for_many(&self) -> impl Iterator<Item = (&[u8], &Fanout)> {
+        self.fanned.iter().map(|(number, fanout)| {
+            let slot = &self.packets[*number];
+            let start = slot.start + Overlay::HEADROOM;
+            (&self.buffer[start..start + slot.len], fanout)
+        })
+    }
+
+    /// Seals every packet for one where it lies; `seal` gives the destination, or None for what is not sent now.
     pub(super) fn seal(
         &mut self,
         mut seal: impl FnMut(&mut [u8], usize) -> Option<(SocketAddr, Ecn)>,
     ) {
-        for slot in &mut self.packets {
+        let mut fanned = self.fanned.iter().map(|(number, _)| *number).peekable();
+        for (number, slot) in self.packets.iter_mut().enumerate() {
+            if fanned.next_if_eq(&number).is_some() {
+                continue;
+            }
             let memory = &mut self.buffer[slot.start..slot.start + slot.room];
             slot.inner = destination(&memory[Overlay::HEADROOM..]);
             slot.to = seal(memory, slot.len);
@@ -141,6 +164,7 @@ impl Batch {
 impl PacketSink for Batch {
     fn has_room(&self) -> bool {
         self.packets.len() < MAX_PACKETS
+            && self.copies < MAX_COPIES
             && self.used + Overlay::sealed_len(self.mtu, self.mtu) <= self.buffer.len()
     }
 
@@ -156,6 +180,12 @@ impl PacketSink for Batch {
             inner: None,
         });
         &mut self.buffer[start + Overlay::HEADROOM..start + Overlay::HEADROOM + len]
+    }
+
+    fn packet_for(&mut self, len: usize, to: &Fanout) -> &mut [u8] {
+        self.fanned.push((self.packets.len(), to.clone()));
+        self.copies += to.copies();
+        self.packet(len)
     }
 }
 
@@ -227,6 +257,33 @@ mod tests {
                 (Ecn::NotEct, vec![inner(3)])
             ]
         );
+    }
+
+    #[test]
+    fn packets_for_many_are_not_sealed_in_place_and_count_by_their_copies() {
+        let to: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let mut batch = Batch::new();
+        batch.start(1420);
+        batch.packet(20);
+        batch.packet_for(28, &Fanout::Everyone).fill(7);
+        batch.packet(24);
+        let many: Vec<_> = batch.for_many().map(|(bytes, _)| bytes.to_vec()).collect();
+        assert_eq!(many, [vec![7; 28]]);
+        let mut sealed = Vec::new();
+        batch.seal(|_, len| {
+            sealed.push(len);
+            Some((to, Ecn::NotEct))
+        });
+        assert_eq!(sealed, [20, 24]);
+        assert_eq!(batch.sends().count(), 2);
+        let mut n = 1;
+        while batch.has_room() {
+            batch.packet_for(28, &Fanout::Everyone);
+            n += 1;
+        }
+        assert_eq!(n, MAX_COPIES / 256);
+        batch.start(1420);
+        assert!(batch.has_room() && batch.for_many().next().is_none());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::clock;
 use crate::network::{Network, State, Token};
 use crate::node::Node;
 use netcon_netstack::sockets::{CloseHow, SocketId};
-use netcon_netstack::stack::ListenerId;
-use netcon_overlay::{Mark, NotSent, Overlay, Received};
+use netcon_netstack::stack::{Fanout, ListenerId};
+use netcon_overlay::{Mark, NotSent, Overlay, Received, Recipients};
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -277,6 +277,25 @@ impl Thread {
         let unix = clock::unix();
         let overlay = &mut self.overlay;
         let mut refused = Vec::new();
+        for (packet, fanout) in self.batch.for_many() {
+            let to = match fanout {
+                Fanout::Members(members) => Recipients::OwnersOf(members),
+                Fanout::Everyone => Recipients::Everyone,
+                Fanout::Awake => Recipients::Awake,
+            };
+            let (udp, copy) = (&mut self.udp, &mut self.control);
+            overlay.replicate(
+                (now, unix),
+                network.index,
+                packet,
+                to,
+                copy,
+                |to, ecn, bytes| {
+                    // A path that is too narrow for a copy loses it; nobody could be told for all.
+                    let _ = udp.send(to, ecn, bytes.len(), bytes);
+                },
+            );
+        }
         self.batch.seal(|buffer, len| {
             match overlay.encapsulate(now, unix, network.index, buffer, len) {
                 Ok(sealed) => Some((sealed.to, sealed.ecn)),

@@ -11,7 +11,7 @@ use crate::network::{DatagramEnd, DatagramQueue, Role, State, Token};
 use crate::sys::{ioctl, unix};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{Connect, ConnectTo, SendControl, SocketId};
-use netcon_netstack::stack::Datagram;
+use netcon_netstack::stack::{Datagram, Link};
 use nix::errno::Errno as Kernel;
 use nix::sys::socket::{MsgFlags, recv, send};
 use std::collections::VecDeque;
@@ -169,6 +169,11 @@ fn take_back(a: &OwnedFd, queue: &mut DatagramQueue, ends: Option<(SocketAddr, S
             hop_limit: 64,
             traffic_class: 0,
             dropped: 0,
+            link: if from.ip().is_loopback() || from.ip() == to.ip() {
+                Link::Loopback
+            } else {
+                Link::Overlay
+            },
             at: None,
             payload: Vec::new(),
         })

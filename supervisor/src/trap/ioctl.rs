@@ -233,8 +233,7 @@ fn value(number: u32, interface: &Interface) -> Result<Vec<u8>, Errno> {
                     let mask = u32::MAX.checked_shl(32 - u32::from(len.min(32)));
                     Ipv4Addr::from_bits(mask.unwrap_or(0))
                 }
-                // No interface here has a broadcast address.
-                SIOCGIFBRDADDR => Ipv4Addr::UNSPECIFIED,
+                SIOCGIFBRDADDR => interface.broadcast().unwrap_or(Ipv4Addr::UNSPECIFIED),
                 _ => ip,
             })
             .to_vec())

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::network::{Role, State};
 use crate::sys::unix;
 use netcon_netstack::errno::Errno;
-use netcon_netstack::sockets::{BindError, Kind, OptionValue, SocketId};
+use netcon_netstack::sockets::{BindError, Kind, OptionValue, SocketId, Sockets};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -122,6 +122,11 @@ fn try_get_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         let reported = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
         return on.call.write(args[4], &reported.to_ne_bytes());
     }
+    if let Some(answer) = filter(on, (level, name), args[3], room)? {
+        on.call.write(args[3], &answer)?;
+        let reported = u32::try_from(answer.len()).map_err(|_| Errno::EINVAL)?;
+        return on.call.write(args[4], &reported.to_ne_bytes());
+    }
     let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR;
     if is_error {
         datagram::recall_on(on)?;
@@ -195,6 +200,27 @@ fn complete_info(state: &State, socket: SocketId, info: &mut OptionValue) {
     }
 }
 
+/// The filter of sources of a group: an option that is read before it is written.
+fn filter(
+    on: &OnSocket<'_>,
+    (level, name): (i32, i32),
+    at: u64,
+    room: i32,
+) -> Result<Option<Vec<u8>>, Errno> {
+    let longest = Sockets::longest_option(level, name);
+    if longest <= LONGEST_OPTION {
+        return Ok(None);
+    }
+    let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
+    let mut asked = vec![0; room.min(longest)];
+    on.call.read(at, &mut asked)?;
+    let state = on.entry.network.lock();
+    let answer = state
+        .sockets
+        .get_filter(on.entry.socket, level, name, &asked);
+    answer.transpose()
+}
+
 /// setsockopt(2).
 pub(super) fn set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
     Verdict::from(try_set_option(on, args).map(|()| 0))
@@ -202,13 +228,19 @@ pub(super) fn set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Verdict {
 
 /// linux/socket.h
 const SO_SELECT_ERR_QUEUE: i32 = 45;
-/// No option of ours is longer; Linux ignores what lies behind the part it knows.
+/// Longest option but filters of sources; Linux ignores what lies behind the part it knows.
 const LONGEST_OPTION: usize = 512;
 
 fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
     let length = usize::try_from(int(args[4])).map_err(|_| Errno::EINVAL)?;
-    let mut bytes = [0_u8; LONGEST_OPTION];
-    let used = length.min(LONGEST_OPTION);
+    let (mut short, mut long) = ([0_u8; LONGEST_OPTION], Vec::new());
+    let used = length.min(Sockets::longest_option(int(args[1]), int(args[2])));
+    let bytes = if used <= LONGEST_OPTION {
+        &mut short[..]
+    } else {
+        long.resize(used, 0);
+        &mut long[..]
+    };
     if let Err(errno) = on.call.read(args[3], &mut bytes[..used]) {
         return set_unreadable(on, args, &bytes[..used], errno);
     }
@@ -260,8 +292,9 @@ fn try_set_option(on: &OnSocket<'_>, args: &[u64; 6]) -> Result<(), Errno> {
         let a = on.duplicate()?;
         unix::set_option(a.as_fd(), SO_SELECT_ERR_QUEUE, &bytes[..used]).map_err(errno)?;
     }
-    // A timer may have been set.
+    // A timer may have been set, and a group joined.
     if buffer
+        || matches!(int(args[1]), libc::IPPROTO_IP | libc::IPPROTO_IPV6)
         || (int(args[1]), int(args[2])) == (libc::SOL_SOCKET, libc::SO_KEEPALIVE)
         || int(args[1]) == libc::SOL_UDP
         || int(args[1]) == libc::IPPROTO_TCP && int(args[2]) != libc::TCP_NODELAY

@@ -11,6 +11,7 @@ from . import (  # noqa: F401
     connecting,
     addresses,
     datagrams,
+    multicast,
     errors,
     signals,
     handles,

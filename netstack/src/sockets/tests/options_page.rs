@@ -46,6 +46,42 @@ const NOTES: &[(i32, i32, &str)] = &[
     (SOL_SOCKET, SO_SNDBUF, "bounds what is on its way"),
     (SOL_SOCKET, SO_BROADCAST, "without it broadcast is EACCES"),
     (
+        SOL_IP,
+        IP_MULTICAST_IF,
+        "struct in_addr, ip_mreq or ip_mreqn; shows the address",
+    ),
+    (
+        SOL_IP,
+        IP_MULTICAST_ALL,
+        "1 for AF_INET: also groups that others have joined",
+    ),
+    (
+        SOL_IP,
+        IP_ADD_MEMBERSHIP,
+        "20 groups of one socket, then ENOBUFS; 10 sources of one group",
+    ),
+    (
+        SOL_IP,
+        IP_MSFILTER,
+        "can be read; what is there says which group",
+    ),
+    (SOL_IP, MCAST_JOIN_GROUP, "of SOL_IPV6 too, as the next six"),
+    (
+        SOL_IP,
+        MCAST_MSFILTER,
+        "can be read; what is there says which group",
+    ),
+    (
+        SOL_IPV6,
+        IPV6_MULTICAST_IF,
+        "an index: there is no route for groups on lo",
+    ),
+    (
+        SOL_IPV6,
+        IPV6_ADD_MEMBERSHIP,
+        "2340 groups of one socket, then ENOMEM; 64 sources of one group",
+    ),
+    (
         SOL_SOCKET,
         SO_BINDTODEVICE,
         "a name: lo or netcon0; once set it stays",
@@ -236,6 +272,13 @@ fn default(kind: Kind, level: i32, name: i32) -> String {
 
 fn takes(level: i32, name: i32) -> String {
     let row = find(Kind::Stream, level, name).or_else(|| find(Kind::Datagram, level, name));
+    if matches!(
+        (level, name),
+        (SOL_IP, IP_MULTICAST_IF | IP_ADD_MEMBERSHIP..=MCAST_MSFILTER)
+            | (SOL_IPV6, IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP)
+    ) {
+        return "a structure".to_owned();
+    }
     let Some(row) = row else {
         return match Options::new(Kind::Stream, Family::V6).set(level, name, &[0; 16]) {
             Ok(()) => "see note".to_owned(),

@@ -207,6 +207,11 @@ impl Tunnel {
         }
     }
 
+    /// There is a session to send with.
+    pub(crate) fn can_send(&self, now: Instant) -> bool {
+        self.sessions.can_send(now)
+    }
+
     /// When the last handshake was completed, since 1970.
     pub(crate) fn last_handshake(&self) -> Option<Duration> {
         self.last_handshake
