@@ -27,8 +27,11 @@ PACKAGES=(
     "wireguard-tools      /usr/bin/wg"
     "iproute2             /usr/bin/ss"
     "iputils-ping         /usr/bin/ping"
+    # ICMP from inside a container: by ping sockets, by raw sockets, by the error queue, by a program with a file capability
     "iputils-tracepath    /usr/bin/tracepath"
     "traceroute           /usr/bin/traceroute.db"
+    "mtr-tiny             /usr/bin/mtr"
+    "fping                /usr/bin/fping"
     "tcpdump              /usr/bin/tcpdump"
     "tshark               /usr/bin/tshark"
     "prometheus           /usr/bin/promtool"

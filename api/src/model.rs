@@ -94,6 +94,13 @@ pub struct Network {
     pub listen_port: u16,
     /// Number of peers.
     pub peers: usize,
+    /// Programs may open raw sockets of ICMP.
+    #[serde(default = "yes")]
+    pub raw_sockets: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Whether a network runs.
@@ -220,6 +227,14 @@ pub struct ChangeNetwork {
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     #[schemars(range(min = 1280, max = 9000))]
     pub mtu: Change<u16>,
+    /// Whether programs may open raw sockets of ICMP from now on; those that are open stay.
+    #[serde(
+        default,
+        deserialize_with = "not_null",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "bool")]
+    pub raw_sockets: Option<bool>,
 }
 
 /// PATCH /networks/{network}/peers/{peer}. What is absent stays as it is.

@@ -216,6 +216,10 @@ impl From<SendError> for Errno {
             SendError::NoRoute => Self::ENETUNREACH,
             // send(2): the output queue of a network interface was full.
             SendError::QueueFull => Self::ENOBUFS,
+            // raw(7), icmp(7): not a message of this socket's protocol.
+            SendError::Malformed => Self::EINVAL,
+            // raw(7): what a program may not send.
+            SendError::Forbidden => Self::EPERM,
         }
     }
 }

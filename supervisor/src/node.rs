@@ -385,7 +385,8 @@ impl Runtime for Running {
             seed,
             limits: stack::Limits::default(),
         };
-        let sockets = Sockets::new(Stack::new(config, clock::now()), ports);
+        let mut sockets = Sockets::new(Stack::new(config, clock::now()), ports);
+        sockets.set_raw(start.raw_sockets);
         let network = Arc::new(Network::new(index, start.name, mtu, sockets));
         self.0
             .data
@@ -445,6 +446,7 @@ impl Runtime for Running {
             name,
             addresses,
             mtu,
+            raw_sockets,
         } = change;
         let network = self
             .by_name(network)
@@ -462,6 +464,9 @@ impl Runtime for Running {
             network.set_mtu(mtu);
             let mut state = network.lock();
             state.sockets.stack_mut().set_mtu(mtu);
+        }
+        if let Some(allowed) = raw_sockets {
+            network.lock().sockets.set_raw(allowed);
         }
         if let Some(addresses) = addresses {
             network

@@ -629,8 +629,16 @@ fn a_change_is_partial() {
     );
     assert_eq!(change("/networks/demo", json!({"mtu": 1300}))["mtu"], 1300);
     assert_eq!(change("/networks/demo", json!({"mtu": null}))["mtu"], 1420);
+    for allowed in [false, true] {
+        let body = json!({"rawSockets": allowed});
+        assert_eq!(change("/networks/demo", body)["rawSockets"], allowed);
+        let told = world.fake.seen().changes.last().cloned();
+        assert_eq!(told.and_then(|change| change.1.raw_sockets), Some(allowed));
+    }
     for (body, code) in [
         (json!({"mtu": 1}), Code::Invalid),
+        (json!({"rawSockets": null}), Code::Invalid),
+        (json!({"rawSockets": "off"}), Code::Invalid),
         (json!({"name": null}), Code::Invalid),
         (json!({"name": "import"}), Code::Invalid),
         (json!({"name": "../etc"}), Code::Invalid),

@@ -9,7 +9,7 @@ use crate::command::Command;
 use crate::model::{
     ChangeNetwork, CreateNetwork, ExportFormat, ExportQuery, ImportNetwork, Imported, Network,
 };
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::ArgValueCandidates;
 use serde_json::Value;
 use std::io::Read;
@@ -76,6 +76,16 @@ pub(super) struct Set {
     /// Largest IP packet, in bytes, or `default`
     #[arg(long, value_name = "BYTES")]
     mtu: Option<String>,
+    /// Whether programs may open raw sockets of ICMP
+    #[arg(long, value_name = "ON|OFF")]
+    raw_sockets: Option<Switch>,
+}
+
+/// What is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 /// Longest file that is read as a configuration, bytes.
@@ -105,10 +115,11 @@ pub(super) fn run(context: Context, verb: &Verb) -> Result<(), Failure> {
                     "default",
                     "--mtu takes a number of bytes, or default",
                 )?,
+                raw_sockets: set.raw_sockets.map(|switch| switch == Switch::On),
             };
             if body == ChangeNetwork::default() {
                 return Err(Failure::usage(
-                    "say what to change: --name, --address or --mtu",
+                    "say what to change: --name, --address, --mtu or --raw-sockets",
                 ));
             }
             let network = set.network.clone();
@@ -193,6 +204,9 @@ fn one(network: &Network) -> Screen {
         Style::Plain,
         &format!("UDP port {}, MTU {}", network.listen_port, network.mtu),
     );
+    if !network.raw_sockets {
+        screen.field("raw sockets", Style::Plain, "off");
+    }
     for route in &network.routes {
         let route = format!("{} via {}", route.target, route.via);
         screen.field("route", Style::Plain, &route);

@@ -392,6 +392,7 @@ fn network(name: &str) -> Network {
         status: NetworkStatus::Ok,
         failure: None,
         mtu: 1420,
+        raw_sockets: true,
         assigned_addresses: vec!["10.77.0.1/24".into(), "fd77::1/64".into()],
         routes: vec![Route {
             target: "10.77.0.2/32".into(),

@@ -201,12 +201,21 @@ fn only_what_is_named_is_changed() {
     ok(
         &supervisor,
         &[
-            "network", "set", "demo", "--name", "home", "--mtu", "default",
+            "network",
+            "set",
+            "demo",
+            "--name",
+            "home",
+            "--mtu",
+            "default",
+            "--raw-sockets",
+            "off",
         ],
     );
     let body = ChangeNetwork {
         name: Some("home".into()),
         mtu: Change::Clear,
+        raw_sockets: Some(false),
         ..ChangeNetwork::default()
     };
     let network = "demo".to_owned();

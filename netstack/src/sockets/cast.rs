@@ -62,9 +62,7 @@ impl Sockets {
                 Ok(payload.len())
             }
             Err(SendError::QueueFull) if !recverr => Ok(payload.len()),
-            Err(error @ (SendError::QueueFull | SendError::NoRoute | SendError::TooBig)) => {
-                Err(error.into())
-            }
+            Err(error) => Err(error.into()),
         }
     }
 

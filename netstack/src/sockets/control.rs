@@ -9,7 +9,7 @@ use super::names::*;
 use super::state::Socket;
 use super::{Family, SocketId, Sockets};
 use crate::errno::Errno;
-use crate::stack::{Datagram, Link};
+use crate::stack::{Datagram, DatagramProtocol, Link};
 
 /// Types of messages whose option has another number.
 const IPV6_PKTINFO: i32 = 50;
@@ -212,8 +212,14 @@ impl Sockets {
         };
         match (to, socket.family) {
             (IpAddr::V4(ip), _) => {
-                let specific = specific.unwrap_or_else(|| self.answered_from(datagram, ip));
-                told.v4(datagram, ip, specific, index);
+                // An echo socket is not told which address it would answer from (icmp(7)).
+                let own = || match socket.options.protocol() {
+                    DatagramProtocol::Echo => Ipv4Addr::UNSPECIFIED,
+                    DatagramProtocol::Udp | DatagramProtocol::UdpLite | DatagramProtocol::Icmp => {
+                        self.answered_from(datagram, ip)
+                    }
+                };
+                told.v4(datagram, ip, specific.unwrap_or_else(own), index);
             }
             (IpAddr::V6(_), Family::V6) => told.v6(datagram, &address),
             (IpAddr::V6(_), Family::V4) => {}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! UDP sockets: connect(2), sending, receiving, ICMP errors (udp(7)).
+//! UDP sockets: connect(2), sending, receiving, ICMP errors (udp(7)); sockets of ICMP too, see `raw.rs`.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,6 +9,7 @@ use super::address::{Destination, destination, present};
 use super::names::{
     IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, SO_BROADCAST, SOL_IP, SOL_IPV6, SOL_SOCKET,
 };
+use super::raw::IDENTIFIERS;
 use super::sending::Corked;
 use super::state::{Binding, Body, Socket};
 use super::stream::{Connect, family_of};
@@ -29,6 +30,10 @@ const LENGTH_MAX: usize = 65_535;
 pub(super) const LOOPBACK_MTU: usize = 65_536;
 /// IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: never.
 const IP_PMTUDISC_DONT: i32 = 0;
+/// Counted in an ICMP message, not in a UDP payload, bytes.
+const UDP_HEADER: usize = 8;
+/// Counted where a program brings it, bytes.
+const IPV4_HEADER: usize = 20;
 
 /// Where connect(2) goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +71,11 @@ impl Sockets {
         if !matches!(socket.body, Body::Datagram(_)) {
             return Err(Errno::EOPNOTSUPP);
         }
-        if socket.binding.port == 0 {
-            let (claim, range) = (socket.claim(&socket.binding), socket.options.ephemeral());
+        if socket.binding.port == 0
+            && let Some(transport) = socket.transport()
+        {
+            let (claim, range) = (socket.claim(&socket.binding), socket.port_range());
             let binding = socket.binding;
-            let transport = socket.transport();
             let port = self
                 .ports
                 .free(transport, &claim, range, &mut self.random)
@@ -112,14 +118,22 @@ impl Sockets {
         let Body::Datagram(datagram) = &socket.body else {
             return Err(Errno::EOPNOTSUPP);
         };
+        let udp = socket.options.protocol().is_udp();
+        socket.check_icmp(to, payload)?;
         let (endpoint, peer) = (datagram.endpoint, datagram.peer);
         let to = socket.destined(to, &self.stack)?;
         let v6 = to.is_ipv6();
         if !v6 && payload.len() > LENGTH_MAX {
             return Err(Errno::EMSGSIZE);
         }
+        let brings_header = socket.brings_header();
+        let header = match (udp, brings_header) {
+            (true, _) => 0,
+            (false, false) => UDP_HEADER,
+            (false, true) => UDP_HEADER + IPV4_HEADER,
+        };
         let largest = if v6 { PAYLOAD_MAX_V6 } else { PAYLOAD_MAX_V4 };
-        if payload.len() > largest {
+        if payload.len() > largest + header {
             self.too_big(now, id, to);
             return Err(Errno::EMSGSIZE);
         }
@@ -127,6 +141,9 @@ impl Sockets {
             return Err(errno);
         }
         if self.is_for_many(to.ip()) {
+            if !udp {
+                return Err(Errno::ENETUNREACH);
+            }
             if control
                 .source
                 .is_some_and(|source| !self.stack.is_local(source))
@@ -152,10 +169,13 @@ impl Sockets {
             _ => self.source(&binding, to.ip()),
         };
         let sent = match source {
+            Ok(from) if brings_header => self
+                .send_header(now, id, from, to.ip(), payload)
+                .map(|()| None),
             Ok(from) => self
                 .stack
                 .datagram_send(now, endpoint, from, to, payload, options),
-            Err(errno) if errno != Errno::ENETUNREACH && !self.unrouted_dns(to) => {
+            Err(errno) if !udp || errno != Errno::ENETUNREACH && !self.unrouted_dns(to) => {
                 return Err(errno);
             }
             Err(_) => Err(SendError::NoRoute),
@@ -173,7 +193,7 @@ impl Sockets {
                 Ok(payload.len())
             }
             Err(SendError::QueueFull) if !recverr => Ok(payload.len()),
-            Err(SendError::NoRoute) if to.port() == DNS => {
+            Err(SendError::NoRoute) if udp && to.port() == DNS => {
                 self.refuse(now, id, to, payload);
                 Ok(payload.len())
             }
@@ -181,7 +201,7 @@ impl Sockets {
                 self.too_big(now, id, to);
                 Err(Errno::EMSGSIZE)
             }
-            Err(error @ (SendError::QueueFull | SendError::NoRoute)) => Err(error.into()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -287,10 +307,12 @@ impl Sockets {
         let source = match source {
             Ok(source) => source,
             // Resolvers connect before they ask; the question is then refused.
-            Err(_) if self.unrouted_dns(peer) => match peer.ip() {
-                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            },
+            Err(_) if socket.options.protocol().is_udp() && self.unrouted_dns(peer) => {
+                match peer.ip() {
+                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                }
+            }
             Err(errno) => return Err(errno),
         };
         self.udp_autobind(id)?;
@@ -329,6 +351,15 @@ impl Sockets {
             datagram.endpoint = Some(endpoint);
             self.datagrams.insert(endpoint, id);
             self.tell_reception(id);
+        }
+    }
+
+    /// Tells the engine's endpoint of a raw socket its new address.
+    pub(super) fn move_datagram(&mut self, id: SocketId) {
+        if let Some(socket) = self.sockets.get(&id)
+            && let Some(endpoint) = socket.endpoint()
+        {
+            self.stack.datagram_bind(endpoint, socket.binding.at());
         }
     }
 
@@ -438,6 +469,16 @@ impl Sockets {
 }
 
 impl Socket {
+    /// Where its port is chosen from.
+    pub(super) fn port_range(&self) -> (u16, u16) {
+        match self.options.protocol() {
+            DatagramProtocol::Echo => IDENTIFIERS,
+            DatagramProtocol::Udp | DatagramProtocol::UdpLite | DatagramProtocol::Icmp => {
+                self.options.ephemeral()
+            }
+        }
+    }
+
     /// Where a datagram goes that is sent to `to`, or to the peer.
     pub(super) fn destined(
         &self,
@@ -447,9 +488,10 @@ impl Socket {
         let Body::Datagram(datagram) = &self.body else {
             return Err(Errno::EOPNOTSUPP);
         };
+        let ports = self.options.protocol().is_udp();
         let destination = match to {
             // udp(7): the family is looked at before the port.
-            Some(to) if to.port() == 0 && (to.is_ipv4() || self.family == Family::V6) => {
+            Some(to) if ports && to.port() == 0 && (to.is_ipv4() || self.family == Family::V6) => {
                 return Err(Errno::EINVAL);
             }
             Some(to) => destination(self.family, self.binding.families, to)?.among(stack),

@@ -26,7 +26,7 @@ const LOOPBACK_MTU_V6: usize = 65_536;
 pub struct SocketRow {
     /// The socket.
     pub id: SocketId,
-    /// `tcp`, `tcp6`, `udp` or `udp6`.
+    /// `tcp`, `udp`, `udplite`, `icmp` (echo) or `raw`; with a 6 for IPv6.
     pub protocol: &'static str,
     /// Local address as getsockname(2) shows it.
     pub local: SocketAddr,
@@ -142,6 +142,10 @@ impl Sockets {
                     (DatagramProtocol::Udp, Family::V6) => "udp6",
                     (DatagramProtocol::UdpLite, Family::V4) => "udplite",
                     (DatagramProtocol::UdpLite, Family::V6) => "udplite6",
+                    (DatagramProtocol::Echo, Family::V4) => "icmp",
+                    (DatagramProtocol::Echo, Family::V6) => "icmp6",
+                    (DatagramProtocol::Icmp, Family::V4) => "raw",
+                    (DatagramProtocol::Icmp, Family::V6) => "raw6",
                 };
                 (
                     protocol,
@@ -198,14 +202,12 @@ pub(super) fn option_of_state(
     let number = match (level, name) {
         (SOL_SOCKET, SO_TYPE) => match socket.kind() {
             Kind::Stream => 1,
+            Kind::Datagram if socket.options.protocol() == DatagramProtocol::Icmp => 3,
             Kind::Datagram => 2,
         },
         (SOL_SOCKET, SO_PROTOCOL) => match socket.kind() {
             Kind::Stream => 6,
-            Kind::Datagram => match socket.options.protocol() {
-                DatagramProtocol::Udp => 17,
-                DatagramProtocol::UdpLite => 136,
-            },
+            Kind::Datagram => socket.options.protocol().number(socket.family),
         },
         (SOL_SOCKET, SO_DOMAIN) => socket.family.number(),
         (SOL_SOCKET, SO_ACCEPTCONN) => i32::from(matches!(

@@ -27,6 +27,7 @@ mod option_table;
 mod option_value;
 mod options;
 mod ports;
+mod raw;
 mod sending;
 mod state;
 mod stream;
@@ -72,7 +73,7 @@ pub struct SocketId(pub u64);
 pub enum Kind {
     /// SOCK_STREAM: TCP.
     Stream,
-    /// SOCK_DGRAM: UDP.
+    /// SOCK_DGRAM: UDP and ICMP echo; SOCK_RAW: ICMP.
     Datagram,
 }
 
@@ -168,6 +169,8 @@ pub struct Sockets {
     deferred: VecDeque<Event>,
     /// Sockets with a datagram made by the model itself: each at most once.
     answered: BTreeSet<SocketId>,
+    /// Programs may open raw sockets.
+    raw: bool,
 }
 
 impl Sockets {
@@ -186,6 +189,7 @@ impl Sockets {
             last_id: 0,
             deferred: VecDeque::new(),
             answered: BTreeSet::new(),
+            raw: true,
         }
     }
 
@@ -205,8 +209,8 @@ impl Sockets {
     ///
     /// # Errors
     /// EAFNOSUPPORT: not an Internet family. EINVAL: impossible type or protocol number. ESOCKTNOSUPPORT, EPROTONOSUPPORT:
-    /// no such type or protocol here (MPTCP and SCTP among them). EPERM: SOCK_RAW (socket(2): CAP_NET_RAW).
-    /// EACCES: ICMP echo sockets (icmp(7): ping_group_range). ENFILE: 262,144 sockets are open.
+    /// no such type or protocol here (MPTCP and SCTP among them). EPERM: SOCK_RAW of anything but the family's ICMP, and of that
+    /// too where [`Sockets::set_raw`] forbids it (raw(7): CAP_NET_RAW). ENFILE: 262,144 sockets are open, or 256 raw ones.
     pub fn socket(&mut self, family: i32, ty: i32, protocol: i32) -> Result<SocketId, Errno> {
         let family = match family {
             AF_INET => Family::V4,
@@ -217,7 +221,15 @@ impl Sockets {
         if self.sockets.len() >= SOCKETS_MAX {
             return Err(Errno::ENFILE);
         }
-        Ok(self.insert(Socket::new(family, Options::of(kind, family, datagram))))
+        let raw = datagram == DatagramProtocol::Icmp;
+        if raw {
+            self.admit_raw()?;
+        }
+        let id = self.insert(Socket::new(family, Options::of(kind, family, datagram)));
+        if raw {
+            self.open_datagram(id);
+        }
+        Ok(id)
     }
 
     /// Type of a socket.
@@ -256,13 +268,23 @@ impl Sockets {
             port_locked: address.port() != 0,
         };
         let claim = socket.claim(&binding);
-        let transport = socket.transport();
+        let Some(transport) = socket.transport() else {
+            // raw(7): there are no ports; the address may be changed.
+            binding.port = socket.binding.port;
+            binding.port_locked = true;
+            if binding.ip.is_none() {
+                binding.families = socket.binding.families;
+            }
+            self.rebind(id, binding);
+            self.move_datagram(id);
+            return Ok(());
+        };
         if binding.port != 0 {
             self.ports
                 .check(transport, binding.port, &claim, id)
                 .map_err(|holders| BindError::InUse { holders })?;
         } else if !socket.binds_without_port() {
-            let range = socket.options.ephemeral();
+            let range = socket.port_range();
             let port = self.ports.free(transport, &claim, range, &mut self.random);
             binding.port = port.ok_or(BindError::InUse {
                 holders: Vec::new(),
@@ -346,7 +368,7 @@ impl Sockets {
             socket.errors.clear();
         }
         if outcome.is_ok() && level == SOL_IPV6 && name == IPV6_V6ONLY {
-            let only = socket.options.is_on(SOL_IPV6, IPV6_V6ONLY);
+            let only = socket.v6_only();
             socket.binding.families = if only { Families::V6 } else { Families::Both };
         }
         let told = socket.options.tcp(socket.peer_is_v6());
@@ -381,6 +403,7 @@ impl Sockets {
             // What it comes to is not this call's to report.
             let _ = self.uncork(now, id);
         }
+        self.apply_filter(id);
         outcome
     }
 
@@ -579,8 +602,8 @@ impl Sockets {
 
     fn claim_of(&self, id: SocketId) -> Option<(Transport, u16, Claim)> {
         let socket = self.sockets.get(&id)?;
-        let port = socket.binding.port;
-        (port != 0).then(|| (socket.transport(), port, socket.claim(&socket.binding)))
+        let (transport, port) = (socket.transport()?, socket.binding.port);
+        (port != 0).then(|| (transport, port, socket.claim(&socket.binding)))
     }
 }
 
@@ -619,8 +642,18 @@ fn kind_of(family: Family, ty: i32, protocol: i32) -> Result<(Kind, DatagramProt
         (SOCK_STREAM, 0 | IPPROTO_TCP) => Ok((Kind::Stream, DatagramProtocol::Udp)),
         (SOCK_DGRAM, 0 | IPPROTO_UDP) => Ok((Kind::Datagram, DatagramProtocol::Udp)),
         (SOCK_DGRAM, IPPROTO_UDPLITE) => Ok((Kind::Datagram, DatagramProtocol::UdpLite)),
-        (SOCK_DGRAM, IPPROTO_ICMP) if family == Family::V4 => Err(Errno::EACCES),
-        (SOCK_DGRAM, IPPROTO_ICMPV6) if family == Family::V6 => Err(Errno::EACCES),
+        (SOCK_DGRAM, IPPROTO_ICMP) if family == Family::V4 => {
+            Ok((Kind::Datagram, DatagramProtocol::Echo))
+        }
+        (SOCK_DGRAM, IPPROTO_ICMPV6) if family == Family::V6 => {
+            Ok((Kind::Datagram, DatagramProtocol::Echo))
+        }
+        (SOCK_RAW, IPPROTO_ICMP) if family == Family::V4 => {
+            Ok((Kind::Datagram, DatagramProtocol::Icmp))
+        }
+        (SOCK_RAW, IPPROTO_ICMPV6) if family == Family::V6 => {
+            Ok((Kind::Datagram, DatagramProtocol::Icmp))
+        }
         (SOCK_STREAM | SOCK_DGRAM, _) | (SOCK_RAW, 0) => Err(Errno::EPROTONOSUPPORT),
         (SOCK_RAW, _) => Err(Errno::EPERM),
         _ => Err(Errno::ESOCKTNOSUPPORT),

@@ -14,6 +14,7 @@ use super::option_table::Rule::{
     Absent, Flag, Ignored, LowWater, OnlyZero, Range, RangeOrDefault, ReadOnly, Refused,
 };
 use super::option_table::{Row, find};
+use super::raw::RawOptions;
 use super::{Family, Kind, OptionValue, SendControl};
 use crate::errno::Errno;
 use crate::stack::{DatagramProtocol, Link, SendOptions, TcpOptions};
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     family: Family,
     /// Of a datagram socket.
     protocol: DatagramProtocol,
+    /// Of a raw socket.
+    pub(super) raw: RawOptions,
     /// What differs from the default.
     ints: BTreeMap<(i32, i32), i32>,
     /// SO_LINGER: l_onoff, l_linger.
@@ -67,6 +70,7 @@ impl Options {
             kind,
             family,
             protocol: DatagramProtocol::Udp,
+            raw: RawOptions::new(),
             ints: BTreeMap::new(),
             linger: (0, 0),
             device: None,
@@ -80,7 +84,18 @@ impl Options {
     pub(crate) fn of(kind: Kind, family: Family, protocol: DatagramProtocol) -> Self {
         let mut options = Self::new(kind, family);
         options.protocol = protocol;
+        if !protocol.is_udp() {
+            // Shared unless the program says otherwise (the kernel's INET_PROTOSW_REUSE).
+            options.ints.insert((SOL_SOCKET, SO_REUSEADDR), 1);
+        }
+        if protocol == DatagramProtocol::Echo && family == Family::V6 {
+            options.ints.insert((SOL_IPV6, IPV6_V6ONLY), 1);
+        }
         options
+    }
+
+    pub(crate) const fn family(&self) -> Family {
+        self.family
     }
 
     pub(crate) const fn protocol(&self) -> DatagramProtocol {
@@ -106,6 +121,7 @@ impl Options {
             traffic_class: control.traffic_class.unwrap_or(own_class),
             fragment: cut && !whole,
             coverage: u16::try_from(coverage).unwrap_or(0),
+            checksum_at: self.checksum_at(),
         }
     }
 
@@ -281,6 +297,9 @@ impl Options {
     /// # Errors
     /// As Linux for an unprivileged program: EINVAL (length, value), ENOPROTOOPT, EPERM, EACCES, ENODEV, ENOENT, EOPNOTSUPP …
     pub(crate) fn set(&mut self, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        if let Some(done) = self.set_raw(level, name, value) {
+            return done;
+        }
         if !self.has_level(level) {
             return Err(Errno::ENOPROTOOPT);
         }
@@ -500,6 +519,9 @@ impl Options {
     /// # Errors
     /// ENOPROTOOPT: no such option. EOPNOTSUPP: no such level on an IPv4 socket. Otherwise the option's own.
     pub(crate) fn get(&self, level: i32, name: i32) -> Result<OptionValue, Errno> {
+        if let Some(value) = self.get_raw(level, name) {
+            return value;
+        }
         if !self.has_level(level) {
             return Err(match self.family {
                 Family::V4 => Errno::EOPNOTSUPP,
@@ -583,7 +605,7 @@ impl Options {
         match level {
             SOL_SOCKET | SOL_IP => true,
             SOL_TCP => self.kind == Kind::Stream,
-            SOL_UDP => self.kind == Kind::Datagram,
+            SOL_UDP => self.kind == Kind::Datagram && self.protocol.is_udp(),
             SOL_UDPLITE => {
                 self.kind == Kind::Datagram && self.protocol == DatagramProtocol::UdpLite
             }
@@ -687,7 +709,7 @@ fn absent_on_read(errno: Errno) -> Errno {
 }
 
 /// The number in `value`: SOL_IP also takes one byte, and nothing at all (0) where `empty` says so.
-fn number(level: i32, value: &[u8], empty: bool) -> Result<i32, Errno> {
+pub(super) fn number(level: i32, value: &[u8], empty: bool) -> Result<i32, Errno> {
     match (level, value) {
         (SOL_IP, []) if empty => Ok(0),
         (SOL_IP, [byte] | [byte, _] | [byte, _, _]) => Ok(i32::from(*byte)),

@@ -22,6 +22,8 @@ pub(crate) enum Transport {
     Tcp,
     Udp,
     UdpLite,
+    /// Identifiers of echo sockets.
+    Echo,
 }
 
 /// What one socket says about its port.
@@ -74,6 +76,10 @@ impl Claim {
 
     /// `self` may not join `held` on a port the program named.
     fn conflicts(&self, held: &Self, transport: Transport) -> bool {
+        if transport == Transport::Echo {
+            // icmp(7): one table of identifiers for all addresses and both families.
+            return !(self.reuse && held.reuse);
+        }
         if !self.overlaps(held) || self.reuseport && held.reuseport {
             return false;
         }
@@ -82,7 +88,7 @@ impl Claim {
             && held.reuse
             && match transport {
                 Transport::Tcp => !held.listening,
-                Transport::Udp | Transport::UdpLite => true,
+                Transport::Udp | Transport::UdpLite | Transport::Echo => true,
             };
         !reuse
     }
@@ -166,9 +172,9 @@ impl Ports {
         random: &mut Random,
     ) -> Option<u16> {
         scan(range, random).find(|port| {
-            self.held
-                .get(&(transport, *port))
-                .is_none_or(|claims| claims.keys().all(|held| !claim.overlaps(held)))
+            self.held.get(&(transport, *port)).is_none_or(|claims| {
+                transport != Transport::Echo && claims.keys().all(|held| !claim.overlaps(held))
+            })
         })
     }
 

@@ -39,6 +39,9 @@ impl Sockets {
         control: &SendControl,
     ) -> Result<usize, Errno> {
         let socket = self.sockets.get_mut(&id).ok_or(Errno::EBADF)?;
+        if !socket.options.protocol().is_udp() {
+            return self.send_one(now, id, to, payload, control);
+        }
         let more = control.more || socket.options.is_on(SOL_UDP, UDP_CORK);
         let Body::Datagram(datagram) = &mut socket.body else {
             return Err(Errno::EOPNOTSUPP);

@@ -13,7 +13,7 @@ use super::ports::{Claim, Transport};
 use super::stream::Stream;
 use super::{BindError, Kind};
 use crate::errno::Errno;
-use crate::stack::{DatagramProtocol, Families, FlowId, Stack};
+use crate::stack::{DatagramId, DatagramProtocol, Families, FlowId, Stack};
 
 /// The local side of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,15 +76,23 @@ impl Socket {
         };
         let families = match family {
             Family::V4 => Families::V4,
-            Family::V6 if options.is_on(SOL_IPV6, IPV6_V6ONLY) => Families::V6,
+            Family::V6 if options.is_on(SOL_IPV6, IPV6_V6ONLY) || !options.protocol().is_udp() => {
+                Families::V6
+            }
             Family::V6 => Families::Both,
+        };
+        // getsockname(2) of a raw socket shows its protocol as the port.
+        let port = match options.protocol() {
+            DatagramProtocol::Icmp if family == Family::V4 => 1,
+            DatagramProtocol::Icmp => 58,
+            DatagramProtocol::Udp | DatagramProtocol::UdpLite | DatagramProtocol::Echo => 0,
         };
         let binding = Binding {
             ip: None,
             families,
-            port: 0,
+            port,
             ip_locked: false,
-            port_locked: false,
+            port_locked: port != 0,
         };
         Self {
             family,
@@ -105,13 +113,24 @@ impl Socket {
         }
     }
 
-    pub(crate) const fn transport(&self) -> Transport {
+    /// Whose ports it uses; `None` for a raw socket, which has none.
+    pub(crate) const fn transport(&self) -> Option<Transport> {
         match self.body {
-            Body::Stream(_) => Transport::Tcp,
+            Body::Stream(_) => Some(Transport::Tcp),
             Body::Datagram(_) => match self.options.protocol() {
-                DatagramProtocol::Udp => Transport::Udp,
-                DatagramProtocol::UdpLite => Transport::UdpLite,
+                DatagramProtocol::Udp => Some(Transport::Udp),
+                DatagramProtocol::UdpLite => Some(Transport::UdpLite),
+                DatagramProtocol::Echo => Some(Transport::Echo),
+                DatagramProtocol::Icmp => None,
             },
+        }
+    }
+
+    /// The engine's endpoint of a datagram socket.
+    pub(crate) const fn endpoint(&self) -> Option<DatagramId> {
+        match &self.body {
+            Body::Stream(_) => None,
+            Body::Datagram(datagram) => datagram.endpoint,
         }
     }
 
@@ -144,6 +163,7 @@ impl Socket {
             (Family::V6, SocketAddr::V4(_)) => return Err(Errno::EINVAL.into()),
             (Family::V4, SocketAddr::V4(_)) | (Family::V6, SocketAddr::V6(_)) => {}
         }
+        self.check_icmp_address(address.ip())?;
         let ip = canonical(address).ip();
         if self.family == Family::V6 && ip.is_ipv4() && self.v6_only() {
             return Err(Errno::EINVAL.into());
@@ -200,7 +220,7 @@ impl Socket {
             Body::Stream(stream) => matches!(stream, Stream::Idle | Stream::Failed),
             Body::Datagram(datagram) => datagram.peer.is_none(),
         };
-        idle && self.binding.port == 0
+        idle && (self.binding.port == 0 || self.transport().is_none())
     }
 
     /// IP_BIND_ADDRESS_NO_PORT: bind(2) to port 0 leaves the port to connect(2).
@@ -329,7 +349,8 @@ impl Socket {
         }
     }
 
-    fn v6_only(&self) -> bool {
-        self.options.is_on(SOL_IPV6, IPV6_V6ONLY)
+    /// No IPv4 by mapped addresses: asked for, or a socket of ICMPv6.
+    pub(crate) fn v6_only(&self) -> bool {
+        self.options.is_on(SOL_IPV6, IPV6_V6ONLY) || !self.options.protocol().is_udp()
     }
 }

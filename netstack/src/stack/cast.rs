@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::datagram::{MAX_PAYLOAD_V4, MAX_PAYLOAD_V6, without_scope};
 use super::groups::is_node_local;
+use super::icmp::Way;
 use super::wire::{self, IpPacket, Outgoing};
 use super::{
     Datagram, DatagramId, DatagramProtocol, Link, Membership, SendError, SendOptions, Stack, igmp,
@@ -155,7 +156,7 @@ impl Stack {
         // RFC 4443 §4.2: a request to a group is answered from an own address. IPv4's are not, as on Linux.
         let request = ip.protocol == wire::ICMPV6 && ip.payload.first() == Some(&128);
         match self.addresses.source_for(ip.dst).filter(|_| request) {
-            Some(own) => self.handle_icmp(now, &IpPacket { dst: own, ..*ip }),
+            Some(own) => self.handle_icmp(now, &IpPacket { dst: own, ..*ip }, Way::Overlay),
             None => self.counters.misaddressed += 1,
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! UDP endpoints: demultiplexing, receive queues, sending.
+//! Datagram endpoints: demultiplexing, receive queues, sending. What is only of ICMP stands in `raw.rs`.
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -10,8 +10,8 @@ use super::slab::Slab;
 use super::wire::{self, IpPacket};
 use super::wire::{Fragment, Outgoing, Piece};
 use super::{
-    Datagram, DatagramId, DatagramProtocol, Event, Failure, Fanout, IcmpError, Link, LocalAddr,
-    Reception, SendError, SendOptions, Stack,
+    Datagram, DatagramId, DatagramProtocol, Event, Failure, Fanout, IcmpError, IcmpFilter, Link,
+    LocalAddr, Reception, SendError, SendOptions, Stack,
 };
 
 /// Largest payload in one IPv4 packet (udp(7)), and in one IPv6 packet.
@@ -19,17 +19,21 @@ pub(super) const MAX_PAYLOAD_V4: usize = 65_507;
 pub(super) const MAX_PAYLOAD_V6: usize = 65_527;
 /// Largest IP packet of the loopback interface, bytes.
 const LOOPBACK_MTU: usize = 65_536;
+/// Header of UDP, bytes: ICMP messages are counted with theirs, and so may be longer by it.
+const UDP_HEADER: usize = 8;
 /// What a queued datagram costs beside its payload, so that empty ones are bounded too (Linux counts the buffer's truesize).
 const OVERHEAD: usize = 256;
 /// ICMP errors that wait for the owner of one endpoint; more are dropped.
 const MAX_ERRORS: usize = 8;
 
 #[derive(Debug)]
-struct Endpoint {
+pub(super) struct Endpoint {
     protocol: DatagramProtocol,
     at: LocalAddr,
     remote: Option<SocketAddr>,
     reception: Reception,
+    /// Of a raw endpoint.
+    pub(super) filter: IcmpFilter,
     received: VecDeque<Datagram>,
     /// Bytes of `received` with overhead.
     received_bytes: usize,
@@ -57,6 +61,8 @@ pub(super) struct Datagrams {
     all: Slab<Endpoint>,
     /// Each endpoint is in one slot, or in one per family.
     slots: HashMap<Slot, Vec<DatagramId>, TableKey>,
+    /// The raw ones, which have no slot.
+    pub(super) raws: Vec<DatagramId>,
     /// Datagrams that were cut into fragments; part of their identification.
     fragmented: u32,
 }
@@ -66,12 +72,13 @@ impl Datagrams {
         Self {
             all: Slab::new(),
             slots: HashMap::with_hasher(key),
+            raws: Vec::new(),
             fragmented: 0,
         }
     }
 
     /// Receiver of a datagram: connected to the sender, else bound to the address, else a wildcard.
-    fn find(
+    pub(super) fn find(
         &self,
         secrets: &Secrets,
         protocol: DatagramProtocol,
@@ -106,6 +113,8 @@ impl Datagrams {
             match ids.as_slice() {
                 [] => None,
                 [only] => Some(*only),
+                // Echo endpoints do not share: the newest has the identifier (icmp(7)).
+                [.., newest] if protocol == DatagramProtocol::Echo => Some(*newest),
                 several => several
                     .get(secrets.spread(&(local, remote), several.len()))
                     .copied(),
@@ -113,9 +122,59 @@ impl Datagrams {
         })
     }
 
+    pub(super) fn get_mut(&mut self, id: DatagramId) -> Option<&mut Endpoint> {
+        self.all.get_mut(id.0)
+    }
+
+    /// The raw endpoints that are meant by a message between these addresses.
+    pub(super) fn raws_for(
+        &self,
+        local: IpAddr,
+        remote: IpAddr,
+    ) -> impl Iterator<Item = (DatagramId, &Endpoint)> {
+        self.raws
+            .iter()
+            .filter_map(|id| Some((*id, self.all.get(id.0)?)))
+            .filter(move |(_, endpoint)| {
+                serves(&endpoint.at, local)
+                    && endpoint.remote.is_none_or(|other| other.ip() == remote)
+            })
+    }
+
+    /// The next identification of a packet: consecutive numbers from a secret one, so that none comes back before all others
+    /// were used (RFC 7739).
+    fn next_identification(&mut self, secrets: &Secrets) -> u32 {
+        self.fragmented = self.fragmented.wrapping_add(1);
+        let [.., a, b, c, d] = secrets.nonce(u64::MAX).to_be_bytes();
+        u32::from_be_bytes([a, b, c, d]).wrapping_add(self.fragmented)
+    }
+
+    /// As it fits into IPv4; never 0.
+    pub(super) fn identification(&mut self, secrets: &Secrets) -> u16 {
+        let [.., a, b] = self.next_identification(secrets).to_be_bytes();
+        u16::from_be_bytes([a, b]).max(1)
+    }
+
+    /// Whether an endpoint may put that many bytes more into the egress queue. An empty endpoint may always send one packet.
+    pub(super) fn admits(&self, id: DatagramId, bytes: usize, limit: usize) -> bool {
+        self.all.get(id.0).is_some_and(|endpoint| {
+            endpoint.egress_bytes == 0 || endpoint.egress_bytes + bytes <= limit
+        })
+    }
+
+    /// A packet of this endpoint has entered the egress queue.
+    pub(super) fn note_queued(&mut self, id: DatagramId, bytes: usize) {
+        if let Some(endpoint) = self.all.get_mut(id.0) {
+            endpoint.egress_bytes += bytes;
+        }
+    }
+
     fn slots_of(endpoint: &Endpoint) -> impl Iterator<Item = Slot> + use<> {
         let (protocol, at) = (endpoint.protocol, endpoint.at);
-        let (first, second) = match (endpoint.remote, at.ip) {
+        // icmp(7): a reply is for its identifier, whoever sends it.
+        let remote = endpoint.remote.filter(|_| protocol.has_ports());
+        let (first, second) = match (remote, at.ip) {
+            _ if protocol == DatagramProtocol::Icmp => (None, None),
             (Some(remote), _) => (Some(Slot::Connected(protocol, at.port, remote)), None),
             (None, Some(ip)) => {
                 let exact = Slot::Exact(protocol, SocketAddr::new(ip, at.port));
@@ -136,6 +195,9 @@ impl Datagrams {
         let Some(endpoint) = self.all.get(id.0) else {
             return;
         };
+        if endpoint.protocol == DatagramProtocol::Icmp {
+            self.raws.push(id);
+        }
         for slot in Self::slots_of(endpoint) {
             self.slots.entry(slot).or_default().push(id);
         }
@@ -145,6 +207,9 @@ impl Datagrams {
         let Some(endpoint) = self.all.get(id.0) else {
             return;
         };
+        if endpoint.protocol == DatagramProtocol::Icmp {
+            self.raws.retain(|other| *other != id);
+        }
         for slot in Self::slots_of(endpoint) {
             if let Some(ids) = self.slots.get_mut(&slot) {
                 ids.retain(|other| *other != id);
@@ -215,6 +280,7 @@ impl Stack {
             at,
             remote: None,
             reception: Reception::default(),
+            filter: IcmpFilter::default(),
             received: VecDeque::new(),
             received_bytes: 0,
             room: self.config.limits.datagram_queue,
@@ -271,6 +337,7 @@ impl Stack {
         let to = without_scope(to);
         let mtu = self.path_mtu(now, to.ip());
         let endpoint = self.datagrams.all.get_mut(id.0).ok_or(SendError::NoRoute)?;
+        let ports = endpoint.protocol.has_ports();
         if from.is_ipv4() != to.is_ipv4() || to.ip().is_unspecified() || to.ip().is_multicast() {
             return Err(SendError::NoRoute);
         }
@@ -279,6 +346,7 @@ impl Stack {
         } else {
             MAX_PAYLOAD_V6
         };
+        let largest = if ports { largest } else { largest + UDP_HEADER };
         if payload.len() > largest {
             return Err(SendError::TooBig);
         }
@@ -291,6 +359,10 @@ impl Stack {
         };
         if !self.addresses.is_local(from) {
             return Err(SendError::NoRoute);
+        }
+        if self.addresses.is_local(to.ip()) && !ports {
+            self.send_icmp_locally(now, outgoing);
+            return Ok(None);
         }
         if self.addresses.is_local(to.ip()) {
             let len = wire::udp_packet_len(to.ip(), payload.len());
@@ -314,7 +386,7 @@ impl Stack {
         fanout: Option<Fanout>,
     ) -> Result<(), SendError> {
         let endpoint = self.datagrams.all.get_mut(id.0).ok_or(SendError::NoRoute)?;
-        let len = wire::udp_packet_len(outgoing.to.ip(), outgoing.payload.len());
+        let len = outgoing.len();
         let too_big = len > mtu;
         if too_big && !outgoing.options.fragment {
             return Err(SendError::TooBig);
@@ -326,7 +398,10 @@ impl Stack {
             return Err(SendError::QueueFull);
         }
         if too_big {
-            return self.send_fragments(id, outgoing, mtu, fanout.as_ref());
+            let (src, dst) = (outgoing.from.ip(), outgoing.to.ip());
+            let piece = Piece::first(src, dst, outgoing.number(), outgoing.options);
+            let transport = outgoing.transport();
+            return self.send_fragments(Some(id), piece, &transport, mtu, fanout.as_ref());
         }
         let (buffer, kept) = self.egress.push_for(len, Some(id), fanout);
         outgoing.write(buffer);
@@ -337,45 +412,37 @@ impl Stack {
         Ok(())
     }
 
-    /// Cuts a datagram into packets of at most the MTU. One that finds no room takes the datagram with it: the receiver
-    /// forgets the others.
-    fn send_fragments(
+    /// Cuts what follows the IP header into packets of at most the MTU. One that finds no room takes the datagram with it: the
+    /// receiver forgets the others.
+    pub(super) fn send_fragments(
         &mut self,
-        id: DatagramId,
-        outgoing: Outgoing<'_>,
+        owner: Option<DatagramId>,
+        first: Piece<'_>,
+        transport: &[u8],
         mtu: usize,
         fanout: Option<&Fanout>,
     ) -> Result<(), SendError> {
-        let transport = outgoing.transport();
-        let (src, dst) = (outgoing.from.ip(), outgoing.to.ip());
-        self.datagrams.fragmented = self.datagrams.fragmented.wrapping_add(1);
-        let number = self.datagrams.fragmented;
-        // Consecutive numbers from a secret one: none comes back before all others were used (RFC 7739).
-        let [.., a, b, c, d] = self.secrets.nonce(u64::MAX).to_be_bytes();
-        let identification = u32::from_be_bytes([a, b, c, d]).wrapping_add(number);
-        let room = Piece::room(dst, mtu);
+        let identification = self.datagrams.next_identification(&self.secrets);
+        let room = Piece::room(first.dst, mtu);
         let pieces = transport.chunks(room);
-        let last = pieces.len() - 1;
+        let last = pieces.len().saturating_sub(1);
         for (index, bytes) in pieces.enumerate() {
             let piece = Piece {
-                src,
-                dst,
-                protocol: wire::number_of(outgoing.protocol),
-                options: outgoing.options,
                 fragment: Fragment {
                     id: identification,
                     offset: index * room,
                     more: index < last,
                 },
                 bytes,
+                ..first
             };
-            let (buffer, kept) = self.egress.push_for(piece.len(), Some(id), fanout.cloned());
+            let (buffer, kept) = self.egress.push_for(piece.len(), owner, fanout.cloned());
             piece.write(buffer);
             if !kept {
                 return Err(SendError::QueueFull);
             }
-            if let Some(endpoint) = self.datagrams.all.get_mut(id.0) {
-                endpoint.egress_bytes += piece.len();
+            if let Some(id) = owner {
+                self.datagrams.note_queued(id, piece.len());
             }
         }
         Ok(())
@@ -398,6 +465,10 @@ impl Stack {
         protocol: DatagramProtocol,
         datagram: &Datagram,
     ) {
+        if !protocol.has_ports() {
+            // Nobody hears that an echo reply came too late.
+            return;
+        }
         let from = SocketAddr::new(datagram.from.ip().to_canonical(), datagram.from.port());
         let to = SocketAddr::new(datagram.to.ip().to_canonical(), datagram.to.port());
         if self.addresses.is_local(from.ip()) {
@@ -545,17 +616,29 @@ impl Stack {
         }
     }
 
+    /// Whether a payload of that many bytes can be queued; if not, it counts as dropped.
+    pub(super) fn has_room(&mut self, id: DatagramId, len: usize) -> bool {
+        let Some(endpoint) = self.datagrams.all.get_mut(id.0) else {
+            return false;
+        };
+        let cost = len + OVERHEAD;
+        if endpoint.received_bytes > 0 && endpoint.received_bytes + cost > endpoint.room {
+            endpoint.dropped = endpoint.dropped.wrapping_add(1);
+            self.counters.datagrams_dropped += 1;
+            return false;
+        }
+        true
+    }
+
     /// Queues a datagram; one that finds no room is dropped.
     pub(super) fn deliver(&mut self, id: DatagramId, mut datagram: Datagram) {
+        if !self.has_room(id, datagram.payload.len()) {
+            return;
+        }
         let Some(endpoint) = self.datagrams.all.get_mut(id.0) else {
             return;
         };
         let cost = datagram.payload.len() + OVERHEAD;
-        if endpoint.received_bytes > 0 && endpoint.received_bytes + cost > endpoint.room {
-            endpoint.dropped = endpoint.dropped.wrapping_add(1);
-            self.counters.datagrams_dropped += 1;
-            return;
-        }
         datagram.dropped = endpoint.dropped;
         endpoint.received_bytes += cost;
         endpoint.received.push_back(datagram);
@@ -565,7 +648,7 @@ impl Stack {
         }
     }
 
-    fn tell_datagram_error(
+    pub(super) fn tell_datagram_error(
         &mut self,
         id: DatagramId,
         to: SocketAddr,

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! ICMP and ICMPv6: echo replies, errors in (matched to what they quote), errors out (rate limited).
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::flow::Tuple;
-use super::wire::{self, Icmp, IpPacket, Quoted};
-use super::{Failure, IcmpError, Stack};
+use super::wire::{self, Icmp, IpPacket, Piece, Quoted};
+use super::{Failure, IcmpError, SendOptions, Stack};
 
 /// Errors out: this many at once, then one per interval (Linux: icmp_msgs_burst, icmp_msgs_per_sec).
 const BURST: u32 = 50;
@@ -63,23 +62,41 @@ impl RateLimit {
     }
 }
 
+/// By which way a message came; its answer goes the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Overlay,
+    Loopback,
+}
+
 impl Stack {
-    pub(super) fn handle_icmp(&mut self, now: Instant, ip: &IpPacket<'_>) {
-        let Some(message) = Icmp::parse(ip.payload) else {
+    pub(super) fn handle_icmp(&mut self, now: Instant, ip: &IpPacket<'_>, way: Way) {
+        let v4 = ip.dst.is_ipv4();
+        if ip.protocol != wire::icmp_number(ip.dst) {
+            return;
+        }
+        // The checksum is over the address in the header: a request to a group is answered from another.
+        let written = IpPacket::parse(ip.bytes).map_or(ip.dst, |whole| whole.dst);
+        let intact = wire::is_icmp_intact(ip.src, written, ip.payload);
+        // raw(7): IPv4's checksum is left to the program.
+        if intact || v4 {
+            self.hear_raw(now, ip);
+        }
+        let Some(message) = Icmp::parse(ip.payload).filter(|_| intact) else {
             self.counters.malformed += 1;
             return;
         };
-        let v4 = ip.dst.is_ipv4();
-        if v4 != (ip.protocol == wire::ICMP) {
+        if message.is_echo_request(v4) {
+            self.answer_echo(now, ip, message, way);
             return;
         }
-        let echo = if v4 { 8 } else { 128 };
-        if message.kind == echo {
-            self.answer_echo(ip, message);
-            return;
-        }
-        if message.kind == if v4 { 0 } else { 129 } {
+        if message.is_echo_reply(v4) {
             self.pings.reply(now, ip, message);
+            self.hear_echo(now, ip, message);
+            return;
+        }
+        if way == Way::Loopback {
+            // The stack tells of its own errors without a packet; this is a program's invention.
             return;
         }
         let (failure, mtu) = if v4 {
@@ -99,23 +116,26 @@ impl Stack {
         if failure == Failure::PacketTooBig {
             self.told_too_big(now, quoted, mtu.unwrap_or(0));
         }
+        let error = |payload: &[u8]| IcmpError {
+            kind: message.kind,
+            code: message.code,
+            info: u32::try_from(mtu.unwrap_or(0)).unwrap_or(u32::MAX),
+            from: ip.src,
+            to: ip.dst,
+            hop_limit: ip.hop_limit,
+            traffic_class: ip.traffic_class,
+            at: Some(now),
+            payload: payload.to_vec(),
+        };
         if let Some(protocol) = wire::datagrams_of(quoted.protocol) {
-            let error = IcmpError {
-                kind: message.kind,
-                code: message.code,
-                info: u32::try_from(mtu.unwrap_or(0)).unwrap_or(u32::MAX),
-                from: ip.src,
-                to: ip.dst,
-                hop_limit: ip.hop_limit,
-                traffic_class: ip.traffic_class,
-                at: Some(now),
-                payload: quoted.behind_udp(message.body).to_vec(),
-            };
+            let error = error(quoted.behind_udp(message.body));
             self.datagram_failed(protocol, quoted.from, quoted.to, failure, error);
         } else if quoted.protocol == wire::TCP {
             self.flow_failed(now, quoted, failure);
         } else if quoted.protocol == ip.protocol {
             self.pings.failed(ip.src, quoted, failure);
+            let error = error(quoted.behind_ip(message.body));
+            self.icmp_failed(quoted, failure, &error);
         }
     }
 
@@ -139,34 +159,56 @@ impl Stack {
         }
         let quote = if ip.dst.is_ipv4() { V4_QUOTE } else { V6_QUOTE };
         let body = &ip.bytes[..ip.bytes.len().min(quote)];
-        self.push_icmp(
-            ip.dst,
-            ip.src,
-            Icmp {
-                kind,
-                code,
-                word,
-                body,
-            },
-        );
+        let message = Icmp {
+            kind,
+            code,
+            word,
+            body,
+        };
+        let len = wire::icmp_packet_len(ip.src, body.len());
+        if self.egress.has_room() {
+            let packet = self.egress.push(len, None).0;
+            wire::write_icmp(packet, ip.dst, ip.src, message);
+            wire::set_traffic_class(packet, error_class(ip.dst.is_ipv4(), ip.traffic_class));
+        }
     }
 
-    fn answer_echo(&mut self, ip: &IpPacket<'_>, request: Icmp<'_>) {
+    /// The reply has the request's type of service or traffic class, and a hop limit of its own.
+    fn answer_echo(&mut self, now: Instant, ip: &IpPacket<'_>, request: Icmp<'_>, way: Way) {
         let kind = if ip.dst.is_ipv4() { 0 } else { 129 };
         let reply = Icmp {
             kind,
             code: 0,
             ..request
         };
-        self.push_icmp(ip.dst, ip.src, reply);
-    }
-
-    fn push_icmp(&mut self, src: IpAddr, dst: IpAddr, message: Icmp<'_>) {
-        let len = wire::icmp_packet_len(dst, message.body.len());
-        // A reassembled or oversized request cannot be answered in one packet.
-        if len <= self.config.mtu && self.egress.has_room() {
-            wire::write_icmp(self.egress.push(len, None).0, src, dst, message);
+        let (src, dst) = (ip.dst, ip.src);
+        let len = wire::icmp_packet_len(dst, reply.body.len());
+        let write = |packet: &mut [u8]| {
+            wire::write_icmp(packet, src, dst, reply);
+            wire::set_traffic_class(packet, ip.traffic_class);
+        };
+        if way == Way::Loopback {
+            let mut packet = vec![0; len];
+            write(&mut packet);
+            self.loop_icmp(now, &packet);
+            return;
         }
+        if !self.egress.has_room() {
+            return;
+        }
+        if len <= self.config.mtu {
+            write(self.egress.push(len, None).0);
+            return;
+        }
+        let mut transport = vec![0; len - wire::ip_header_len(dst)];
+        wire::write_icmp_message(&mut transport, src, dst, reply);
+        let options = SendOptions {
+            traffic_class: ip.traffic_class,
+            ..SendOptions::default()
+        };
+        let piece = Piece::first(src, dst, ip.protocol, options);
+        // Without room it is lost, as on any way.
+        let _ = self.send_fragments(None, piece, &transport, self.config.mtu, None);
     }
 
     /// An ICMP error about a segment: it ends an attempt to connect, and is soft for an established connection

@@ -97,21 +97,31 @@ impl Stack {
         };
         self.set_path_mtu(now, quoted.to.ip(), mtu);
         if let Some(protocol) = wire::datagrams_of(quoted.protocol) {
-            let v4 = quoted.to.is_ipv4();
-            let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
-            let error = IcmpError {
-                kind,
-                code,
-                info: u32::try_from(mtu).unwrap_or(u32::MAX),
-                from: quoted.from.ip(),
-                to: quoted.from.ip(),
-                hop_limit: 64,
-                traffic_class: icmp::error_class(v4, 0),
-                at: Some(now),
-                payload: quoted.behind_udp(packet).to_vec(),
-            };
+            let payload = quoted.behind_udp(packet).to_vec();
+            let error = Self::own_too_big(now, quoted, mtu, payload);
             let failure = Failure::PacketTooBig;
             self.datagram_failed(protocol, quoted.from, quoted.to, failure, error);
+        } else if quoted.protocol == wire::icmp_number(quoted.from.ip()) {
+            let payload = quoted.behind_ip(packet).to_vec();
+            let error = Self::own_too_big(now, quoted, mtu, payload);
+            self.icmp_failed(quoted, Failure::PacketTooBig, &error);
+        }
+    }
+
+    /// The ICMP error that stands for it.
+    fn own_too_big(now: Instant, quoted: Quoted, mtu: usize, payload: Vec<u8>) -> IcmpError {
+        let v4 = quoted.to.is_ipv4();
+        let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
+        IcmpError {
+            kind,
+            code,
+            info: u32::try_from(mtu).unwrap_or(u32::MAX),
+            from: quoted.from.ip(),
+            to: quoted.from.ip(),
+            hop_limit: 64,
+            traffic_class: icmp::error_class(v4, 0),
+            at: Some(now),
+            payload,
         }
     }
 
@@ -123,8 +133,10 @@ impl Stack {
                 .flow_of(quoted)
                 .and_then(|id| self.flows.get(id.0))
                 .is_some_and(|flow| flow.is_outstanding(quoted.word)),
-            other => wire::datagrams_of(other)
-                .is_some_and(|protocol| self.sends_datagrams(protocol, quoted.from, quoted.to)),
+            other => wire::datagrams_of(other).map_or_else(
+                || self.sends_icmp(quoted),
+                |protocol| self.sends_datagrams(protocol, quoted.from, quoted.to),
+            ),
         };
         if !outstanding {
             self.counters.errors_ignored += 1;

@@ -253,26 +253,6 @@ impl Stack {
             })
             .collect()
     }
-
-    /// Echo request or reply between local addresses.
-    pub(super) fn handle_local_echo(&mut self, now: Instant, ip: &IpPacket<'_>) {
-        let Some(message) = Icmp::parse(ip.payload) else {
-            return;
-        };
-        let v4 = ip.dst.is_ipv4();
-        let (request, reply) = if v4 { (8, 0) } else { (128, 129) };
-        if message.kind == reply {
-            self.pings.reply(now, ip, message);
-        } else if message.kind == request && self.loopback.has_room() {
-            let len = wire::icmp_packet_len(ip.dst, message.body.len());
-            let answer = Icmp {
-                kind: reply,
-                code: 0,
-                ..message
-            };
-            wire::write_icmp(self.loopback.push(len, None).0, ip.dst, ip.src, answer);
-        }
-    }
 }
 
 /// Identifier and sequence number.

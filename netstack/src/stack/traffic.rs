@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::device::{Out, Sent};
 use super::flow::{Due, Flow, Tuple};
+use super::icmp::Way;
 use super::interface::Path;
 use super::tombstone::Verdict;
 use super::wire::{self, IpPacket, Segment, SynOptions};
@@ -103,7 +104,7 @@ impl Stack {
         }
         match ip.protocol {
             wire::TCP => self.handle_tcp(now, ip, Path::Overlay { class: 0 }),
-            wire::ICMP | wire::ICMPV6 => self.handle_icmp(now, ip),
+            wire::ICMP | wire::ICMPV6 => self.handle_icmp(now, ip, Way::Overlay),
             // RFC 8200 §4.7: nothing follows.
             59 => {}
             _ => self.send_protocol_unreachable(now, ip),
@@ -242,13 +243,20 @@ impl Stack {
     }
 
     /// A packet from the internal loopback. The stack wrote it, but a flow's bytes are a program's.
-    fn handle_local(&mut self, now: Instant, packet: &[u8]) {
+    pub(super) fn handle_local(&mut self, now: Instant, packet: &[u8]) {
         let Some(ip) = IpPacket::parse(packet) else {
             return;
         };
         match ip.protocol {
             wire::TCP => self.handle_tcp(now, &ip, Path::Loopback),
-            wire::ICMP | wire::ICMPV6 => self.handle_local_echo(now, &ip),
+            // Only a program that writes headers itself sends fragments here.
+            wire::ICMP | wire::ICMPV6 if let Some(fragment) = ip.fragment => {
+                let whole = self.reassembly.add(now, &ip, fragment);
+                if let Some(ip) = whole.as_deref().and_then(IpPacket::parse) {
+                    self.handle_icmp(now, &ip, Way::Loopback);
+                }
+            }
+            wire::ICMP | wire::ICMPV6 => self.handle_icmp(now, &ip, Way::Loopback),
             _ => {}
         }
     }

@@ -194,7 +194,7 @@ pub struct IcmpError {
     pub traffic_class: u8,
     /// When it came; `None`: its time is not known.
     pub at: Option<Instant>,
-    /// What it quotes of the packet behind the UDP header.
+    /// What it quotes of the packet behind the UDP header, of ICMP from its header on.
     pub payload: Vec<u8>,
 }
 
@@ -277,6 +277,30 @@ pub enum DatagramProtocol {
     Udp,
     /// UDP-Lite (RFC 3828).
     UdpLite,
+    /// Echo requests and their replies (icmp(7), ping sockets): the port is the identifier, payloads are whole ICMP messages.
+    /// One identifier is of IPv4 and IPv6 alike.
+    Echo,
+    /// ICMP of one family as it is (raw(7)): there are no ports, every endpoint hears all that its filter passes. What is
+    /// received begins with the IP header for IPv4, with the ICMP header for IPv6.
+    Icmp,
+}
+
+/// The ICMP types an endpoint of [`DatagramProtocol::Icmp`] does not hear: bit t % 32 of word t / 32. Of IPv4 the first
+/// word alone counts, and types from 32 on always pass (raw(7), ICMP_FILTER).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IcmpFilter(pub [u32; 8]);
+
+impl IcmpFilter {
+    /// Whether a message of that type is heard.
+    #[must_use]
+    pub fn passes(&self, v4: bool, kind: u8) -> bool {
+        let word = usize::from(kind / 32);
+        let blocked = self
+            .0
+            .get(word)
+            .is_some_and(|bits| bits >> (kind % 32) & 1 != 0);
+        v4 && word > 0 || !blocked
+    }
 }
 
 /// How one datagram is sent.
@@ -290,6 +314,9 @@ pub struct SendOptions {
     pub fragment: bool,
     /// Bytes of header and payload that the checksum of UDP-Lite covers; 0: all.
     pub coverage: u16,
+    /// Where the engine writes the checksum of a raw ICMPv6 message, bytes from its start (ipv6(7), IPV6_CHECKSUM); `None`:
+    /// it leaves the message alone.
+    pub checksum_at: Option<u16>,
 }
 
 impl Default for SendOptions {
@@ -299,6 +326,7 @@ impl Default for SendOptions {
             traffic_class: 0,
             fragment: true,
             coverage: 0,
+            checksum_at: Some(2),
         }
     }
 }
@@ -340,6 +368,12 @@ pub enum SendError {
     /// The egress queue is full; the datagram was dropped.
     #[error("queue full")]
     QueueFull,
+    /// No message of its protocol: too short, a type that may not be sent, no room for its checksum, or an impossible header.
+    #[error("malformed message")]
+    Malformed,
+    /// A header of the caller's names a source that is not this host's, or a protocol that is not ICMP.
+    #[error("not permitted")]
+    Forbidden,
 }
 /// State of a flow for tables (RFC 9293 names).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Headers that the stack reads and writes itself: enough of IP and TCP to demultiplex, all of UDP and ICMP.
 //! Reading never panics on any bytes and never reads past the packet.
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{DatagramProtocol, SendOptions};
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv6Packet, checksum};
@@ -330,7 +330,7 @@ pub(super) fn parse_udp(udp: &[u8], protocol: DatagramProtocol) -> Option<(u16, 
         // RFC 3828 §3.1: the length is IP's, the field says how much of it the checksum covers; 0 is all.
         DatagramProtocol::UdpLite if field == 0 => udp.len(),
         DatagramProtocol::UdpLite if (UDP_HEADER..=udp.len()).contains(&field) => udp.len(),
-        DatagramProtocol::UdpLite => return None,
+        DatagramProtocol::UdpLite | DatagramProtocol::Echo | DatagramProtocol::Icmp => return None,
     };
     if len < UDP_HEADER {
         return None;
@@ -356,7 +356,7 @@ pub(super) fn udp_packet_len(dst: IpAddr, payload: usize) -> usize {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outgoing<'a> {
     pub(super) protocol: DatagramProtocol,
-    /// Both addresses are of one family.
+    /// Both addresses are of one family; ports of ICMP are not written, but for the identifier of an echo request.
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
     pub(super) payload: &'a [u8],
@@ -364,11 +364,28 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// Writes the whole packet; `out` has [`udp_packet_len`] bytes.
+    /// Length of the IP packet.
+    pub(super) fn len(&self) -> usize {
+        ip_header_len(self.to.ip()) + self.transport_len()
+    }
+
+    fn transport_len(&self) -> usize {
+        match self.protocol {
+            DatagramProtocol::Udp | DatagramProtocol::UdpLite => UDP_HEADER + self.payload.len(),
+            DatagramProtocol::Echo | DatagramProtocol::Icmp => self.payload.len(),
+        }
+    }
+
+    /// Number of the protocol in the IP header.
+    pub(super) fn number(&self) -> u8 {
+        number_of(self.protocol, self.to.ip())
+    }
+
+    /// Writes the whole packet; `out` has [`Self::len`] bytes.
     pub(super) fn write(&self, out: &mut [u8]) {
         let (src, dst) = (self.from.ip(), self.to.ip());
         let hop_limit = self.options.hop_limit.max(1);
-        self.write_transport(write_ip(out, src, dst, number_of(self.protocol), hop_limit));
+        self.write_transport(write_ip(out, src, dst, self.number(), hop_limit));
         if self.options.traffic_class != 0 {
             set_traffic_class(out, self.options.traffic_class);
         }
@@ -376,16 +393,46 @@ impl Outgoing<'_> {
 
     /// What follows the IP header: the bytes that fragments carry.
     pub(super) fn transport(&self) -> Vec<u8> {
-        let mut out = vec![0; UDP_HEADER + self.payload.len()];
+        let mut out = vec![0; self.transport_len()];
         self.write_transport(&mut out);
         out
     }
 
     fn write_transport(&self, body: &mut [u8]) {
+        match self.protocol {
+            DatagramProtocol::Udp | DatagramProtocol::UdpLite => self.write_udp(body),
+            DatagramProtocol::Echo => {
+                body.copy_from_slice(self.payload);
+                if let Some(identifier) = body.get_mut(4..6) {
+                    identifier.copy_from_slice(&self.from.port().to_be_bytes());
+                }
+                self.write_icmp_checksum(body, 2);
+            }
+            DatagramProtocol::Icmp => {
+                body.copy_from_slice(self.payload);
+                // raw(7): the checksum of IPv4's ICMP is the program's.
+                if let (IpAddr::V6(_), Some(at)) = (self.to.ip(), self.options.checksum_at) {
+                    self.write_icmp_checksum(body, usize::from(at));
+                }
+            }
+        }
+    }
+
+    /// Nothing is written where the message is too short.
+    fn write_icmp_checksum(&self, body: &mut [u8], at: usize) {
+        let Some(field) = body.get_mut(at..at + 2) else {
+            return;
+        };
+        field.fill(0);
+        let sum = icmp_checksum(self.from.ip(), self.to.ip(), body);
+        body[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    fn write_udp(&self, body: &mut [u8]) {
         let (src, dst) = (self.from.ip(), self.to.ip());
         let whole = UDP_HEADER + self.payload.len();
         let covered = match self.protocol {
-            DatagramProtocol::Udp => whole,
+            DatagramProtocol::Udp | DatagramProtocol::Echo | DatagramProtocol::Icmp => whole,
             DatagramProtocol::UdpLite => match usize::from(self.options.coverage) {
                 0 => whole,
                 covered => covered.clamp(UDP_HEADER, whole),
@@ -394,9 +441,10 @@ impl Outgoing<'_> {
         // RFC 3828 §3.1: full coverage may be written as 0, and is where 16 bits do not hold it.
         let field = match self.protocol {
             DatagramProtocol::UdpLite if covered == whole => 0,
-            DatagramProtocol::Udp | DatagramProtocol::UdpLite => {
-                u16::try_from(covered).unwrap_or(u16::MAX)
-            }
+            DatagramProtocol::Udp
+            | DatagramProtocol::UdpLite
+            | DatagramProtocol::Echo
+            | DatagramProtocol::Icmp => u16::try_from(covered).unwrap_or(u16::MAX),
         };
         body[0..2].copy_from_slice(&self.from.port().to_be_bytes());
         body[2..4].copy_from_slice(&self.to.port().to_be_bytes());
@@ -404,7 +452,7 @@ impl Outgoing<'_> {
         body[6..8].fill(0);
         body[UDP_HEADER..].copy_from_slice(self.payload);
         let length = u32::try_from(whole).unwrap_or(u32::MAX);
-        let number = number_of(self.protocol);
+        let number = self.number();
         let sum = covered_checksum(src, dst, number, length, &body[..covered]);
         // RFC 768: a computed zero is sent as all ones.
         let sum = if sum == 0 { 0xffff } else { sum };
@@ -412,15 +460,24 @@ impl Outgoing<'_> {
     }
 }
 
-/// The protocol number in the IP header.
-pub(super) const fn number_of(protocol: DatagramProtocol) -> u8 {
+/// The protocol number in the IP header of a packet to `dst`.
+const fn number_of(protocol: DatagramProtocol, dst: IpAddr) -> u8 {
     match protocol {
         DatagramProtocol::Udp => UDP,
         DatagramProtocol::UdpLite => UDP_LITE,
+        DatagramProtocol::Echo | DatagramProtocol::Icmp => icmp_number(dst),
     }
 }
 
-/// The datagram protocol with that number.
+/// The protocol number of ICMP in the family of `ip`.
+pub(super) const fn icmp_number(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(_) => ICMP,
+        IpAddr::V6(_) => ICMPV6,
+    }
+}
+
+/// The datagram protocol with ports that has that number.
 pub(super) const fn datagrams_of(number: u8) -> Option<DatagramProtocol> {
     match number {
         UDP => Some(DatagramProtocol::Udp),
@@ -441,6 +498,22 @@ pub(super) struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// What all pieces of a packet have in common.
+    pub(super) fn first(src: IpAddr, dst: IpAddr, protocol: u8, options: SendOptions) -> Self {
+        Self {
+            src,
+            dst,
+            protocol,
+            options,
+            fragment: Fragment {
+                id: 0,
+                offset: 0,
+                more: false,
+            },
+            bytes: &[],
+        }
+    }
+
     /// Largest number of bytes one piece carries, but for the last one a multiple of eight.
     pub(super) fn room(dst: IpAddr, mtu: usize) -> usize {
         (mtu - Self::overhead(dst)) / 8 * 8
@@ -549,6 +622,35 @@ impl<'a> Icmp<'a> {
             body: icmp.get(ICMP_HEADER..)?,
         })
     }
+
+    /// An echo request of the family.
+    pub(super) fn is_echo_request(&self, v4: bool) -> bool {
+        self.kind == if v4 { 8 } else { 128 }
+    }
+
+    /// An echo reply of the family.
+    pub(super) fn is_echo_reply(&self, v4: bool) -> bool {
+        self.kind == if v4 { 0 } else { 129 }
+    }
+
+    /// Of an echo request or reply.
+    pub(super) fn identifier(&self) -> u16 {
+        let [a, b, ..] = self.word.to_be_bytes();
+        u16::from_be_bytes([a, b])
+    }
+}
+
+/// Whether the checksum of a whole ICMP message is right. The message is not copied.
+pub(super) fn is_icmp_intact(src: IpAddr, dst: IpAddr, message: &[u8]) -> bool {
+    icmp_checksum(src, dst, message) == 0
+}
+
+/// The checksum over a whole ICMP message, whose own field counts as it is.
+fn icmp_checksum(src: IpAddr, dst: IpAddr, message: &[u8]) -> u16 {
+    match dst {
+        IpAddr::V4(_) => !checksum::data(message),
+        IpAddr::V6(_) => transport_checksum(src, dst, ICMPV6, message),
+    }
 }
 
 /// Length of the IP packet of an ICMP message with `body` bytes behind its 8-byte header.
@@ -558,18 +660,18 @@ pub(super) fn icmp_packet_len(dst: IpAddr, body: usize) -> usize {
 
 /// Writes an ICMP message of the family of `dst`; `out` has [`icmp_packet_len`] bytes.
 pub(super) fn write_icmp(out: &mut [u8], src: IpAddr, dst: IpAddr, message: Icmp<'_>) {
-    let protocol = if dst.is_ipv4() { ICMP } else { ICMPV6 };
-    let body = write_ip(out, src, dst, protocol, 64);
+    let body = write_ip(out, src, dst, icmp_number(dst), 64);
+    write_icmp_message(body, src, dst, message);
+}
+
+/// Writes an ICMP message without an IP header.
+pub(super) fn write_icmp_message(body: &mut [u8], src: IpAddr, dst: IpAddr, message: Icmp<'_>) {
     body[0] = message.kind;
     body[1] = message.code;
     body[2..4].fill(0);
     body[4..8].copy_from_slice(&message.word.to_be_bytes());
     body[ICMP_HEADER..].copy_from_slice(message.body);
-    let sum = if dst.is_ipv4() {
-        !checksum::data(body)
-    } else {
-        transport_checksum(src, dst, ICMPV6, body)
-    };
+    let sum = icmp_checksum(src, dst, body);
     body[2..4].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -647,6 +749,37 @@ impl Quoted {
             .get(self.transport_at + UDP_HEADER..)
             .unwrap_or_default()
     }
+
+    /// What `packet`, which this was read from, holds behind the IP header.
+    pub(super) fn behind_ip<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        packet.get(self.transport_at..).unwrap_or_default()
+    }
+
+    /// Of an ICMP echo request: its identifier.
+    pub(super) fn echo_identifier(&self) -> Option<u16> {
+        let [kind, _] = self.from.port().to_be_bytes();
+        let request = match self.from.ip() {
+            IpAddr::V4(_) => self.protocol == ICMP && kind == 8,
+            IpAddr::V6(_) => self.protocol == ICMPV6 && kind == 128,
+        };
+        let [a, b, ..] = self.word.to_be_bytes();
+        request.then_some(u16::from_be_bytes([a, b]))
+    }
+}
+
+/// Fills in what the writer of an IPv4 header of `header_len` bytes leaves to the stack: length, source, checksum, and an
+/// identification where there is none.
+pub(super) fn complete_header(packet: &mut [u8], header_len: usize, src: Ipv4Addr, number: u16) {
+    let total = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+    let header = &mut packet[..header_len];
+    header[2..4].copy_from_slice(&total.to_be_bytes());
+    if header[4..6] == [0, 0] {
+        header[4..6].copy_from_slice(&number.to_be_bytes());
+    }
+    header[12..16].copy_from_slice(&src.octets());
+    header[10..12].fill(0);
+    let sum = !checksum::data(header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Writes the IP header over `out` and returns what follows it.

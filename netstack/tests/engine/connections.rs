@@ -6,7 +6,7 @@ use netcon_netstack::stack::{
     ConnectError, Event, Failure, Families, FlowId, LocalAddr, Recv, TcpOptions, TcpState,
 };
 
-use crate::world::{A, B, Link, World, any, at, options, v4, v6};
+use crate::world::{A, B, Link, World, any, at, options, summed, v4, v6};
 
 fn failed(world: &mut World, flow: FlowId) -> Option<Failure> {
     match world.take(
@@ -89,7 +89,7 @@ fn an_icmp_error_ends_an_attempt_but_not_a_connection() {
         packet.extend_from_slice(&quoted[..28]);
         let len = u16::try_from(packet.len()).unwrap();
         packet[2..4].copy_from_slice(&len.to_be_bytes());
-        packet
+        summed(packet)
     };
     let mut wrong = syn.clone();
     wrong[27] ^= 1;
@@ -483,7 +483,7 @@ fn a_smaller_path_mtu_is_obeyed() {
     ];
     error.extend_from_slice(&[3, 4, 0, 0, 0, 0, 0x05, 0x14]);
     error.extend_from_slice(&big[..28]);
-    world.hosts[A].handle_packet(world.now, &error);
+    world.hosts[A].handle_packet(world.now, &summed(error));
     world.run_for(Duration::from_secs(5));
     world.read(B, b);
     world.log.clear();

@@ -7,7 +7,7 @@ use netcon_netstack::stack::{
     DatagramProtocol, Event, Failure, Families, LocalAddr, SendError, SendOptions,
 };
 
-use crate::world::{A, B, Link, World, any, at, v4, v6};
+use crate::world::{A, B, Link, World, any, at, summed, v4, v6};
 
 fn checksum(bytes: &[u8], mut sum: u32) -> u16 {
     for pair in bytes.chunks(2) {
@@ -333,6 +333,7 @@ fn echo_is_answered() {
         0x45, 0, 0, 33, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 8, 0, 0, 0,
     ];
     request.extend_from_slice(&body);
+    let request = summed(request);
     world.hosts[B].handle_packet(world.now, &request);
     world.flush();
     let (_, reply) = world.log.pop().unwrap();
@@ -352,6 +353,7 @@ fn echo_is_answered() {
     request.extend_from_slice(&to.octets());
     request.extend_from_slice(&[128, 0, 0, 0]);
     request.extend_from_slice(&body);
+    let request = summed(request);
     world.hosts[B].handle_packet(world.now, &request);
     world.flush();
     let (_, reply) = world.log.pop().unwrap();

@@ -6,6 +6,7 @@ mod world;
 mod connections;
 mod datagrams;
 mod hostile;
+mod icmp;
 mod multicast;
 mod paths;
 mod pings;

@@ -13,7 +13,7 @@ fn too_big(quoted: &[u8], mtu: u16) -> Vec<u8> {
         ];
         error.extend_from_slice(&mtu.to_be_bytes());
         error.extend_from_slice(&quoted[..28]);
-        return error;
+        return summed(error);
     }
     let mut error = vec![0x60, 0, 0, 0, 0, 56, 58, 64];
     for address in ["fd00::9", "fd00::1"] {
@@ -23,7 +23,7 @@ fn too_big(quoted: &[u8], mtu: u16) -> Vec<u8> {
     error.extend_from_slice(&[2, 0, 0, 0, 0, 0]);
     error.extend_from_slice(&mtu.to_be_bytes());
     error.extend_from_slice(&quoted[..48]);
-    error
+    summed(error)
 }
 
 /// Lets A send `bytes` and B read them; the largest packet of A.

@@ -8,7 +8,7 @@ use netcon_netstack::stack::{
     Pong, SendOptions,
 };
 
-use crate::world::{A, B, Link, World, any, at, options, v4, v6};
+use crate::world::{A, B, Link, World, any, at, options, summed, v4, v6};
 
 fn ping(to: IpAddr, sequence: u16) -> Ping {
     Ping {
@@ -135,7 +135,7 @@ fn only_the_true_reply_counts() {
         if at > 0 {
             reply[at] ^= 4;
         }
-        world.hosts[A].handle_packet(world.now, &reply);
+        world.hosts[A].handle_packet(world.now, &summed(reply));
         let answered = outcome(&mut world, id).is_some();
         assert_eq!(answered, change == "nothing", "{change}");
     }
@@ -158,6 +158,7 @@ fn an_error_about_a_request_ends_it() {
     packet.extend_from_slice(&request[..28]);
     let len = u16::try_from(packet.len()).unwrap();
     packet[2..4].copy_from_slice(&len.to_be_bytes());
+    let packet = summed(packet);
     world.hosts[A].handle_packet(world.now, &packet);
     let expected = PingOutcome::Unreachable {
         by: v4(B),

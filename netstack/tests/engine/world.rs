@@ -334,3 +334,24 @@ impl World {
         }
     }
 }
+
+/// The ICMP packet with the checksum of its message written in.
+pub(crate) fn summed(mut packet: Vec<u8>) -> Vec<u8> {
+    let v4 = packet[0] >> 4 == 4;
+    let at = if v4 { 20 } else { 40 };
+    packet[at + 2..at + 4].fill(0);
+    let mut sum = 0_u64;
+    if !v4 {
+        sum += 58 + (packet.len() - at) as u64;
+    }
+    let covered = if v4 { at } else { 8 };
+    for pair in packet[covered..].chunks(2) {
+        sum += u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let sum = !u16::try_from(sum).unwrap();
+    packet[at + 2..at + 4].copy_from_slice(&sum.to_be_bytes());
+    packet
+}

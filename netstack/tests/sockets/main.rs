@@ -9,6 +9,7 @@ mod datagrams;
 mod ending;
 mod errors;
 mod figures;
+mod icmp;
 mod multicast;
 mod whole;
 mod world;

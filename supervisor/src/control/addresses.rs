@@ -118,6 +118,7 @@ mod tests {
             name: "demo".parse().unwrap(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             mtu: DEFAULT_MTU,
+            raw_sockets: true,
             wg_quick: None,
             peers: vec![PeerEntry {
                 name: None,

@@ -302,6 +302,7 @@ impl Service {
             },
             failure: known.failure.clone(),
             mtu: config.mtu,
+            raw_sockets: config.raw_sockets,
             assigned_addresses: config.addresses.iter().map(ToString::to_string).collect(),
             routes: config
                 .peers

@@ -123,6 +123,8 @@ pub struct NetworkStart {
     pub addresses: Vec<(IpAddr, u8)>,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    /// Programs may open raw sockets.
+    pub raw_sockets: bool,
     /// Peers known from the start; endpoints resolved.
     pub peers: Vec<PeerConfig>,
     /// What the peers' initiations have shown before: older ones are replays.
@@ -147,6 +149,8 @@ pub struct NetworkChange {
     pub addresses: Option<Vec<(IpAddr, u8)>>,
     /// Largest IP packet, in bytes.
     pub mtu: Option<u16>,
+    /// Programs may open raw sockets from now on.
+    pub raw_sockets: Option<bool>,
 }
 
 /// A shim that was admitted and is about to hand its notification fd over.

@@ -323,6 +323,7 @@ impl Service {
             private_key: new.private_key,
             addresses: new.addresses,
             mtu: check_mtu(new.mtu)?,
+            raw_sockets: true,
             wg_quick: new.wg_quick,
             peers: new.peers,
         };
@@ -435,6 +436,7 @@ impl Service {
                     .map(|own| (own.address(), own.length()))
                     .collect(),
                 mtu: config.mtu,
+                raw_sockets: config.raw_sockets,
                 peers: config.peers.iter().map(peer_config).collect(),
                 timestamps: self.keeper.of(config.id),
             })

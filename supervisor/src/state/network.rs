@@ -33,6 +33,9 @@ pub struct NetworkConfig {
     /// Largest IP packet, in bytes.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
+    /// Programs may open raw sockets of ICMP.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub raw_sockets: bool,
     /// What the imported file said to wg-quick only; none for a network made here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wg_quick: Option<WgQuickSettings>,
@@ -388,6 +391,11 @@ pub(crate) fn is_name(text: &str) -> bool {
 
 fn is_zero(reserved: &[u8; 3]) -> bool {
     *reserved == [0; 3]
+}
+
+/// What is on unless the file says otherwise.
+const fn yes() -> bool {
+    true
 }
 
 fn default_mtu() -> u16 {

@@ -40,6 +40,7 @@ fn network(name: &str) -> NetworkConfig {
             "fd00::1/64".parse().unwrap(),
         ],
         mtu: DEFAULT_MTU,
+        raw_sockets: true,
         wg_quick: None,
         peers: vec![PeerEntry {
             name: Some("laptop".to_owned()),
@@ -91,6 +92,13 @@ fn what_is_saved_is_loaded() {
 
 #[test]
 fn a_person_can_read_the_file() {
+    let mut config = network("demo");
+    assert!(
+        !text(&config).contains("raw_sockets"),
+        "the usual is not said"
+    );
+    config.raw_sockets = false;
+    assert!(text(&config).contains("\"raw_sockets\": false"));
     let text = text(&network("demo"));
     assert!(text.contains("\"name\": \"demo\""));
     assert!(text.contains("\"id\": \"0000000000000abc\""));

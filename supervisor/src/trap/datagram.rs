@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! UDP over an AF_UNIX datagram stand-in.
+//! UDP and ICMP over an AF_UNIX datagram stand-in.
 //!
 //! A is bound to a hidden name and S connected to it, so that S can deliver. What lies in the queue of an unconnected
 //! socket's A comes from one source, which is so known whoever reads it; the next source waits. A connected socket has one
@@ -7,7 +7,8 @@
 
 use super::{OnSocket, errno};
 use crate::clock;
-use crate::network::{DatagramEnd, DatagramQueue, Role, State, Token};
+use crate::network::{DatagramEnd, DatagramQueue, Network, Role, State, Token};
+use crate::node::Node;
 use crate::sys::{ioctl, unix};
 use netcon_netstack::errno::Errno;
 use netcon_netstack::sockets::{Connect, ConnectTo, SendControl, SocketId};
@@ -23,8 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The kernel tells of a datagram that was taken while it still counts one byte for it; a datagram that waits, even an
 /// empty one, counts hundreds.
 const FREED: usize = 64;
-/// Largest UDP payload over IPv4.
-const MAX_PAYLOAD: usize = 65_507;
+/// Largest payload a socket sends: an ICMP message, or a packet with its header.
+const MAX_PAYLOAD: usize = 65_535;
 
 /// Makes S for a socket that has a local port, once.
 pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
@@ -32,12 +33,22 @@ pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
         return Ok(end);
     }
     let a = on.duplicate()?;
+    open_end_of(on.node, &on.entry.network, on.entry.socket, a.as_fd())
+}
+
+/// The same for a socket whose own end is at hand.
+pub(super) fn open_end_of(
+    node: &Node,
+    network: &Network,
+    socket: SocketId,
+    a: BorrowedFd<'_>,
+) -> Result<Arc<DatagramEnd>, Errno> {
     let s = unix::new(unix::End::Datagram, true).map_err(errno)?;
-    let name = match unix::Hidden::bind(a.as_fd(), &on.node.folder) {
+    let name = match unix::Hidden::bind(a, &node.folder) {
         Ok(name) => name,
         // Another thread was faster; its end serves both.
         Err(Kernel::EINVAL) => {
-            return existing(&on.entry.network.lock(), on.entry.socket).ok_or(Errno::EINVAL);
+            return existing(&network.lock(), socket).ok_or(Errno::EINVAL);
         }
         Err(error) => return Err(errno(error)),
     };
@@ -50,36 +61,35 @@ pub(super) fn open_end(on: &OnSocket<'_>) -> Result<Arc<DatagramEnd>, Errno> {
         taken: AtomicBool::new(false),
         queue: Mutex::new(DatagramQueue::default()),
     });
-    let mut state = on.entry.network.lock();
-    let token = Token::End(on.entry.network.index, on.entry.socket);
-    on.node
-        .data
+    let mut state = network.lock();
+    let token = Token::End(network.index, socket);
+    node.data
         .watch(end.s.as_fd(), token)
         .map_err(super::io_errno)?;
-    if let Some(carrier) = state.carriers.get_mut(&on.entry.socket) {
+    if let Some(carrier) = state.carriers.get_mut(&socket) {
         carrier.role = Role::Datagram(Arc::clone(&end));
     }
-    let hears = state.sockets.hears_errors(on.entry.socket);
+    let hears = state.sockets.hears_errors(socket);
     drop(state);
     if hears {
-        join(on, &a, &end)?;
+        join(node, a, &end)?;
     }
-    push(&mut on.entry.network.lock(), on.entry.socket, &end);
+    push(&mut network.lock(), socket, &end);
     Ok(end)
 }
 
 /// Connects A to S: what the program sends natively arrives there, and S can show errors on A.
-fn join(on: &OnSocket<'_>, a: &OwnedFd, end: &DatagramEnd) -> Result<(), Errno> {
+fn join(node: &Node, a: BorrowedFd<'_>, end: &DatagramEnd) -> Result<(), Errno> {
     let mut queue = lock(end);
     if queue.joined {
         return Ok(());
     }
     let mut name = end.name.lock().unwrap_or_else(PoisonError::into_inner);
     if name.is_none() {
-        *name = Some(unix::Hidden::bind(end.s.as_fd(), &on.node.folder).map_err(errno)?);
+        *name = Some(unix::Hidden::bind(end.s.as_fd(), &node.folder).map_err(errno)?);
     }
     if let Some(name) = name.as_ref() {
-        name.connect(a.as_fd()).map_err(errno)?;
+        name.connect(a).map_err(errno)?;
     }
     queue.joined = true;
     Ok(())
@@ -93,7 +103,7 @@ pub(super) fn hear_errors(on: &OnSocket<'_>) -> Result<(), Errno> {
     }
     let end = existing(&state, on.entry.socket);
     drop(state);
-    end.map_or(Ok(()), |end| join(on, &on.duplicate()?, &end))
+    end.map_or(Ok(()), |end| join(on.node, on.duplicate()?.as_fd(), &end))
 }
 
 /// connect(2) on a datagram socket.
@@ -151,7 +161,7 @@ pub(super) fn connect(on: &OnSocket<'_>, to: ConnectTo) -> Result<(), Errno> {
         }
         Connect::Done | Connect::Started(_) | Connect::InProgress(_) => {
             let end = open_end(on)?;
-            join(on, &a, &end)?;
+            join(on.node, a.as_fd(), &end)?;
             lock(&end).connected = true;
             // What arrived while the queue was ours.
             push(&mut on.entry.network.lock(), on.entry.socket, &end);
@@ -384,7 +394,9 @@ fn fill(state: &mut State, socket: SocketId, end: &DatagramEnd, queue: &mut Data
             MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
         ) {
             Ok(_) => {
-                let told = !queue.connected || state.sockets.wants_control(socket);
+                let told = !queue.connected
+                    || state.sockets.wants_control(socket)
+                    || state.sockets.tells_sources(socket);
                 queue.in_kernel = told.then_some(known);
             }
             Err(Kernel::EAGAIN | Kernel::ENOBUFS | Kernel::EINTR) => {

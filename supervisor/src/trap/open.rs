@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls that make descriptors: socket, socketpair, pidfd_getfd.
 
-use super::{Call, Verdict, errno, int, io_errno, netlink};
+use super::{Call, Verdict, datagram, errno, int, io_errno, netlink};
 use crate::clock;
 use crate::container::Container;
 use crate::network::{Carrier, Holder, Role};
@@ -34,10 +34,19 @@ pub(super) fn socket(
     if state.stopped {
         return Verdict::Fail(Errno::ENETDOWN);
     }
-    let socket = match state.sockets.socket(family, kind & 0xf, protocol) {
+    let mut opened = state.sockets.socket(family, kind & 0xf, protocol);
+    if opened == Err(Errno::ENFILE) {
+        // Perhaps closed sockets are still counted.
+        drop(state);
+        node.sweep_network(network);
+        state = network.lock();
+        opened = state.sockets.socket(family, kind & 0xf, protocol);
+    }
+    let socket = match opened {
         Ok(socket) => socket,
         Err(errno) => return Verdict::Fail(errno),
     };
+    let hears = state.sockets.hears_at_once(socket);
     let end = match state.sockets.kind(socket) {
         Some(Kind::Datagram) => unix::End::Datagram,
         Some(Kind::Stream) | None => unix::End::Stream,
@@ -83,6 +92,12 @@ pub(super) fn socket(
             socket,
         },
     );
+    if hears && let Err(errno) = datagram::open_end_of(node, network, socket, a.as_fd()) {
+        network
+            .lock()
+            .close(clock::now(), &node.registry, socket, CloseHow::Graceful);
+        return Verdict::Fail(errno);
+    }
     match notify::inject(
         call.notify(),
         call.id,

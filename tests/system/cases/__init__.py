@@ -13,6 +13,7 @@ from . import (  # noqa: F401
     datagrams,
     multicast,
     errors,
+    icmp,
     signals,
     handles,
     shim,

@@ -18,6 +18,23 @@ An option without a note is kept and shown again, and nothing on a virtual netwo
 that kind of socket, or it cannot be read. SO_RCVTIMEO, SO_SNDTIMEO and SO_PEEK_OFF are the kernel's own, on the program's end.
 ";
 
+/// Sockets of ICMP: short enough to be said by hand; `tests/sockets/icmp.rs` holds the code to it.
+const ICMP: &str = "
+## icmp(7), raw(7): sockets of ICMP
+
+Echo sockets (SOCK_DGRAM) and raw sockets (SOCK_RAW) of IPPROTO_ICMP and IPPROTO_ICMPV6 have the options of UDP sockets, without
+IPPROTO_UDP. SO_REUSEADDR is on from the start; IPV6_V6ONLY is shown as 1 on an echo socket of IPv6, IPPROTO_IP is absent on a raw
+one. Beside them, on raw sockets only:
+
+| level | option | number | family | default | setsockopt takes | note |
+|---|---|---|---|---|---|---|
+| IPPROTO_RAW | ICMP_FILTER | 1 | IPv4 | 0 | up to 4 bytes | types that are not heard; from 32 on all are |
+| IPPROTO_IP | IP_HDRINCL | 3 | IPv4 | 0 | 0 or 1 | the program writes the header; source and protocol are checked |
+| IPPROTO_ICMPV6 | ICMPV6_FILTER | 1 | IPv6 | 0 | up to 32 bytes | types that are not heard |
+| IPPROTO_RAW | IPV6_CHECKSUM | 7 | IPv6 | 2 | even, or negative | where the checksum goes; IPPROTO_IPV6 reads it, setting there is EINVAL |
+| IPPROTO_IPV6 | IPV6_HDRINCL | 36 | IPv6 | — | ENOPROTOOPT | |
+";
+
 /// Options that do something, or are more than one number.
 const NOTES: &[(i32, i32, &str)] = &[
     (SOL_SOCKET, SO_REUSEADDR, "decides who may bind a port"),
@@ -208,6 +225,7 @@ fn page_is_the_code() {
             .unwrap();
         }
     }
+    page.push_str(ICMP);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/socket-options.md");
     if std::env::var_os("NETCON_WRITE_DOCS").is_some() {
         std::fs::write(path, &page).unwrap();

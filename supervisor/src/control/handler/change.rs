@@ -18,6 +18,7 @@ pub(super) fn network(request: ChangeNetwork) -> Result<ChangedNetwork, ApiError
             .map(|all| all.iter().map(|text| address(text)).collect())
             .transpose()?,
         mtu: request.mtu,
+        raw_sockets: request.raw_sockets,
     })
 }
 

@@ -21,6 +21,8 @@ pub struct ChangedNetwork {
     pub addresses: Option<Vec<InterfaceAddress>>,
     /// Largest packet, in bytes; cleared, the usual one.
     pub mtu: Change<u16>,
+    /// Programs may open raw sockets.
+    pub raw_sockets: Option<bool>,
 }
 
 /// What is to change of a peer.
@@ -69,6 +71,9 @@ impl Service {
             Change::Clear => config.mtu = check_mtu(None)?,
             Change::Set(mtu) => config.mtu = check_mtu(Some(mtu))?,
         }
+        if let Some(raw_sockets) = wanted.raw_sockets {
+            config.raw_sockets = raw_sockets;
+        }
         check_addresses(&config.addresses)?;
         check_peers(&config)?;
         let renamed = config.name != old.name;
@@ -83,6 +88,7 @@ impl Service {
                 own.map(|own| (own.address(), own.length())).collect()
             }),
             mtu: (config.mtu != old.mtu).then_some(config.mtu),
+            raw_sockets: (config.raw_sockets != old.raw_sockets).then_some(config.raw_sockets),
         };
         if renamed {
             self.rename(&mut tables, &old, config.clone(), change)?;

@@ -25,7 +25,7 @@ pub struct Reloaded {
 
 impl Service {
     /// Reads every file again and brings what runs in step: networks are added, removed and changed. Where only peers
-    /// differ connections stay; a network with another key, address or MTU is started anew. A file that cannot be used
+    /// differ connections stay; a network with another key, address, MTU or word about raw sockets is started anew. A file that cannot be used
     /// is reported ([`Service::broken`]) and changes nothing; nor is it overwritten as long as it is so.
     ///
     /// # Errors
