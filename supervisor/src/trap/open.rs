@@ -9,6 +9,7 @@ use crate::node::Node;
 use crate::registry::Entry;
 use crate::sys::{notify, task, unix};
 use netcon_netstack::errno::Errno;
+use netcon_netstack::netlink::Netlink;
 use netcon_netstack::sockets::{CloseHow, Kind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -122,7 +123,7 @@ pub(super) fn socket(
     }
 }
 
-/// socketpair(2) of an Internet family: refused as Linux does, which looks at everything else first.
+/// socketpair(2) of an Internet family or AF_NETLINK: refused as Linux does, which looks at everything else first.
 pub(super) fn socketpair(container: &Container, call: &Call, args: &[u64; 6]) -> Verdict {
     let (family, kind, protocol) = (int(args[0]), int(args[1]), int(args[2]));
     if kind & !0xf & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) != 0 {
@@ -130,6 +131,10 @@ pub(super) fn socketpair(container: &Container, call: &Call, args: &[u64; 6]) ->
     }
     if let Err(errno) = call.read(args[3], &mut [0; 8]) {
         return Verdict::Fail(errno);
+    }
+    if family == libc::AF_NETLINK {
+        let refused = Netlink::new(kind & 0xf, protocol).err();
+        return Verdict::Fail(refused.unwrap_or(Errno::EOPNOTSUPP));
     }
     let mut state = container.network.lock();
     Verdict::Fail(match state.sockets.socket(family, kind & 0xf, protocol) {

@@ -52,7 +52,7 @@ def libraries_see_interfaces(w):
 
 @test("interface-requests")
 def interface_requests(w):
-    """The ioctls of netdevice(7) on any socket; ENODEV, EADDRNOTAVAIL, EPERM and ENOTTY where Linux gives them."""
+    """The ioctls of netdevice(7) on any socket; ENODEV, EADDRNOTAVAIL, EPERM, ENOTTY and EFAULT where Linux gives them."""
     code = (
         "import socket,fcntl,struct,errno,os,sys\n"
         "def ask(fd,number,name,raw=b''):\n"
@@ -70,7 +70,7 @@ def interface_requests(w):
     lines = w.a.run("/usr/bin/python3", "-c", code).ok().text.splitlines()
     equal(lines[:3], ["2 65536"] * 3, "index and MTU on three kinds of sockets")
     equal(lines[3], w.a.addresses[4] + " 255.0.0.0", "address and mask")
-    equal(lines[4], "ENOTTY ENODEV EPERM ENOTTY ENOTSUP", "refusals")
+    equal(lines[4], "ENOTTY ENODEV EPERM ENOTTY EFAULT", "refusals")
     equal(lines[5], str(["lo 127.0.0.1", "netcon0 " + w.a.addresses[4]]), "SIOCGIFCONF")
     equal(lines[6], "80", "SIOCGIFCONF without a buffer")
 
